@@ -1,0 +1,173 @@
+// Package storage states what a store must do: take batches of what the stream
+// holds, exactly once per stream position, and answer questions about them.
+// Stores are dumb and fast: the belt (package pipeline) knows retry, back-off
+// and dead letters; a store writes this batch or says why not.
+//
+// Every engine is one folder below and proves itself with storagetest.Test.
+// Engines may import device/devicepb, because what they keep of a message is
+// the stream's own bytes (Message.Body).
+package storage
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tributary-iot/tributary/device"
+)
+
+// Errors a store's Write answers; anything else is an outage, to be retried.
+var (
+	// ErrPosition means Batch.From is not the stored position: another writer
+	// was here, or this one is behind. Read Position and go on from there.
+	ErrPosition = errors.New("storage: batch does not start at the stored position")
+
+	// ErrEpoch means Batch.Epoch is older than the stored one.
+	ErrEpoch = errors.New("storage: batch is of an older epoch than the stored position")
+)
+
+// Store keeps what the streams hold.
+type Store interface {
+	Reader
+
+	// Write stores the batch and moves the position of its stream to
+	// {Epoch, To}, in one transaction, durable when it returns. The position
+	// must equal {Epoch, From} (ErrPosition). A first batch of a higher epoch
+	// has From 0 and is taken whatever the stored sequence was; rows of
+	// the older epoch stay readable. A Message the engine cannot take at all
+	// is its *device.Error of code Invalid, wrapped in a *BadMessage.
+	Write(ctx context.Context, b Batch) error
+
+	// Position is where the stream's next batch must start; zero for a
+	// stream never written.
+	Position(ctx context.Context, stream string) (device.Position, error)
+
+	// Close seals nothing and loses nothing; a second call does nothing.
+	Close() error
+}
+
+// BadMessage names the one message of a batch that can never be stored, so
+// that the belt dead-letters it and goes on.
+type BadMessage struct {
+	Seq uint64
+	Err error
+}
+
+func (e *BadMessage) Error() string { return "storage: message cannot be stored: " + e.Err.Error() }
+
+// Unwrap gives the reason.
+func (e *BadMessage) Unwrap() error { return e.Err }
+
+// Batch is a stretch of one stream: everything after From up to and including
+// To. Sequences may have gaps (purged or dead-lettered messages), so To may lie
+// past the last row, and a batch may hold no row at all.
+type Batch struct {
+	Stream   string
+	Epoch    uint64
+	From, To uint64
+	Messages []Message
+	Events   []device.StoredEvent
+}
+
+// Message is one telemetry message to store, in stream order within a batch.
+type Message struct {
+	Seq      uint64
+	StoredAt time.Time       // the stream's clock: partitions and retention go by it
+	Message  *device.Message // decoded from Body
+	Body     []byte          // the stream's own bytes: devicepb.MarshalMessage
+}
+
+// Reader answers questions. What Write returned for is visible at once.
+type Reader interface {
+	// Messages answers the newest q.Limit messages that match, oldest first,
+	// ordered by (received time, position).
+	Messages(ctx context.Context, q MessageQuery) (MessagePage, error)
+
+	// Points answers the measurements of one series in [Since, Until), oldest
+	// first, at most Limit of them, the newest when there are more. Of points
+	// with equal time the one stored last wins. Kinds may be mixed.
+	Points(ctx context.Context, q PointQuery) ([]Point, error)
+
+	// Latest answers the last value of every series of one device (device set)
+	// or of the tenant (device empty), ordered by device, channel, name.
+	// A measurement dated more than 10 minutes after its stream time counts as
+	// of its stream time, so that a wrong clock does not stick.
+	Latest(ctx context.Context, q LatestQuery) ([]LatestValue, error)
+
+	// Command answers a command by id with its events, or an *device.Error of
+	// code NotFound. devicename may be empty.
+	Command(ctx context.Context, tenant, devicename, id string) (device.CommandRecord, error)
+
+	// Commands lists a tenant's commands, newest first.
+	Commands(ctx context.Context, q CommandQuery) (CommandPage, error)
+
+	// Events answers the command events of a tenant (and device, when set)
+	// after a position, in stream order.
+	Events(ctx context.Context, q EventQuery) ([]device.StoredEvent, error)
+}
+
+// MessageQuery asks for messages of one device.
+type MessageQuery struct {
+	Tenant, Device string
+	Channel        *string   // nil: every channel
+	Name           string    // only messages with this measurement; others of the message are left out
+	Since, Until   time.Time // received time in [Since, Until); zero: unbounded
+	Limit          int       // 1 to 10,000
+	Cursor         string    // MessagePage.Next of the page before; the other fields unchanged
+}
+
+// MessagePage is one answer to a MessageQuery.
+type MessagePage struct {
+	Messages []device.Stored
+	Next     string // asks for the messages before these; "" when there are none
+}
+
+// PointQuery asks for one series.
+type PointQuery struct {
+	Tenant, Device, Channel, Name string
+	Since, Until                  time.Time // measurement time; zero: unbounded
+	Limit                         int       // 1 to 100,000
+}
+
+// Point is one value of a series.
+type Point struct {
+	Time  time.Time
+	Value device.Value
+}
+
+// LatestQuery asks for last values.
+type LatestQuery struct {
+	Tenant, Device string // Device "" asks for the whole tenant
+	After          string // device name to start after; pages a whole tenant
+	Limit          int    // devices, 1 to 1,000; ignored when Device is set
+}
+
+// LatestValue is the newest value of a series: (device, channel, name); its
+// kind is the newest value's.
+type LatestValue struct {
+	Device, Channel string
+	device.Measurement
+	Position device.Position
+}
+
+// CommandQuery asks for commands.
+type CommandQuery struct {
+	Tenant, Device string                // Device "": all
+	States         []device.CommandState // where they stand now; empty: all
+	Limit          int                   // 1 to 1,000
+	Cursor         string                // CommandPage.Next
+}
+
+// CommandPage is one answer to a CommandQuery.
+type CommandPage struct {
+	Records []device.CommandRecord
+	Next    string
+}
+
+// EventQuery asks for command events in stream order.
+type EventQuery struct {
+	Tenant, Device string
+	Stream         string
+	After          device.Position
+	Limit          int
+}
