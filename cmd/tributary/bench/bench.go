@@ -1,0 +1,105 @@
+// Package bench measures Tributary the way a user would choose it: whole
+// processes on loopback, with decoding, persister and sealing on, beside a
+// broker they know, in one run. Every load is bounded in time and stops by itself.
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Options says what to measure.
+type Options struct {
+	Binary      string        // the tributary program to start as the server
+	For         time.Duration // how long each load lasts
+	Connections int           // MQTT connections
+	InFlight    int           // messages each connection keeps unacknowledged
+	Cases       []string      // names from Cases(); empty: all
+	Out         io.Writer
+}
+
+// load is one kind of generator.
+type load struct {
+	protocol string
+	run      func(ctx context.Context, addr string, o Options) (result, error)
+}
+
+// measurement is one row of the report.
+type measurement struct {
+	name   string
+	result result
+	server serverFigures
+}
+
+var loads = []load{{"mqtt", loadMQTT}, {"amqp", loadAMQP}, {"http", loadHTTP}}
+
+// Cases names every measurement, in order.
+func Cases() []string {
+	names := []string{"mosquitto"}
+	for _, durability := range []string{"strict", "relaxed"} {
+		for _, l := range loads {
+			names = append(names, l.protocol+"-"+durability)
+		}
+	}
+	return names
+}
+
+// Run measures each case and prints the report.
+func Run(ctx context.Context, o Options) error {
+	var rows []measurement
+	for _, name := range Cases() {
+		if len(o.Cases) > 0 && !slices.Contains(o.Cases, name) {
+			continue
+		}
+		if name == "mosquitto" {
+			if _, err := exec.LookPath("mosquitto"); err != nil {
+				fmt.Fprintln(o.Out, "mosquitto is not on this machine: no broker to compare with (apt-get install mosquitto)")
+				continue
+			}
+		}
+		fmt.Fprintf(o.Out, "%s: %s of load …\n", name, o.For)
+		row, err := measure(ctx, name, o)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		rows = append(rows, row)
+	}
+	report(o.Out, rows, o)
+	return nil
+}
+
+func measure(ctx context.Context, name string, o Options) (measurement, error) {
+	protocol, durability, _ := strings.Cut(name, "-")
+	var srv *server
+	var err error
+	if name == "mosquitto" {
+		protocol = "mqtt"
+		srv, err = startMosquitto(ctx)
+	} else {
+		srv, err = startTributary(ctx, o.Binary, durability)
+	}
+	if err != nil {
+		return measurement{}, err
+	}
+	defer srv.remove()
+	for _, l := range loads {
+		if l.protocol != protocol {
+			continue
+		}
+		loading, cancel := context.WithTimeout(ctx, o.For)
+		result, err := l.run(loading, srv.addresses[protocol], o)
+		cancel()
+		if err != nil {
+			srv.stop()
+			return measurement{}, err
+		}
+		figures, err := srv.finish(ctx, result)
+		return measurement{name, result, figures}, err
+	}
+	return measurement{}, fmt.Errorf("no load speaks %q", protocol)
+}

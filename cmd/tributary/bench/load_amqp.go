@@ -1,0 +1,92 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/Azure/go-amqp"
+)
+
+const (
+	amqpConnections = 10
+	amqpInFlight    = 50
+
+	// ackPatience is how long a load waits for an ack once its time is up.
+	ackPatience = 10 * time.Second
+)
+
+// loadAMQP sends unsettled transfers and waits for accepted.
+func loadAMQP(ctx context.Context, addr string, _ Options) (result, error) {
+	return fanOut(ctx, amqpConnections, func(ctx context.Context, i int) (result, error) {
+		name := fmt.Sprintf("bench-%d", i)
+		conn, err := amqp.Dial(ctx, "amqp://"+addr, &amqp.ConnOptions{ContainerID: name, SASLType: amqp.SASLTypeAnonymous()})
+		if err != nil {
+			return result{}, err
+		}
+		defer conn.Close()
+		session, err := conn.NewSession(ctx, nil)
+		if err != nil {
+			return result{}, err
+		}
+		sender, err := session.NewSender(ctx, name+"/telemetry/line", nil)
+		if err != nil {
+			return result{}, err
+		}
+		contentType := "application/json"
+		return inFlight(ctx, amqpInFlight, func(ctx context.Context, slot, n int) error {
+			m := amqp.NewMessage(payload(i, n))
+			m.Properties = &amqp.MessageProperties{ContentType: &contentType}
+			return sender.Send(ctx, m, nil)
+		})
+	})
+}
+
+// inFlight runs send in n goroutines over and over until ctx ends; a send under
+// way is waited for.
+func inFlight(ctx context.Context, n int, send func(ctx context.Context, slot, count int) error) (result, error) {
+	results, errs := make([]result, n), make([]error, n)
+	var wg sync.WaitGroup
+	for slot := range n {
+		wg.Go(func() {
+			for count := 1; ctx.Err() == nil; count++ {
+				sending, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackPatience)
+				start := time.Now()
+				err := send(sending, slot, count)
+				cancel()
+				if err != nil {
+					errs[slot] = err
+					return
+				}
+				results[slot].acked++
+				results[slot].latencies = append(results[slot].latencies, time.Since(start))
+			}
+		})
+	}
+	wg.Wait()
+	var all result
+	for _, r := range results {
+		all.merge(r)
+	}
+	return all, errors.Join(errs...)
+}
+
+// fanOut runs one load a connection and joins what they saw.
+func fanOut(ctx context.Context, connections int, run func(ctx context.Context, i int) (result, error)) (result, error) {
+	results, errs := make([]result, connections), make([]error, connections)
+	var wg sync.WaitGroup
+	start := time.Now()
+	for i := range connections {
+		wg.Go(func() { results[i], errs[i] = run(ctx, i) })
+	}
+	wg.Wait()
+	var all result
+	for _, r := range results {
+		all.merge(r)
+	}
+	all.elapsed = time.Since(start)
+	all.sort()
+	return all, errors.Join(errs...)
+}

@@ -1,0 +1,128 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// loadMQTT publishes QoS 1 on raw MQTT 3.1.1 connections. The few packets it
+// needs are written by hand, so that the generator costs as little as it can on
+// the machine it shares with the server.
+func loadMQTT(ctx context.Context, addr string, o Options) (result, error) {
+	return fanOut(ctx, o.Connections, func(ctx context.Context, i int) (result, error) {
+		c, err := dialMQTT(ctx, addr, fmt.Sprintf("bench-%d", i))
+		if err != nil {
+			return result{}, err
+		}
+		defer c.conn.Close()
+		return c.publish(ctx, i, o.InFlight)
+	})
+}
+
+type mqttConn struct {
+	conn net.Conn
+	r    *bufio.Reader
+	w    *bufio.Writer
+	name string
+}
+
+func dialMQTT(ctx context.Context, addr, name string) (*mqttConn, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &mqttConn{conn, bufio.NewReaderSize(conn, 16<<10), bufio.NewWriterSize(conn, 16<<10), name}
+	connect := []byte{0x10, byte(12 + len(name)), 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 60, 0, byte(len(name))}
+	c.w.Write(append(connect, name...))
+	if err := c.w.Flush(); err != nil {
+		return nil, err
+	}
+	var ack [4]byte
+	if _, err := io.ReadFull(c.r, ack[:]); err != nil || ack[0] != 0x20 || ack[3] != 0 {
+		return nil, fmt.Errorf("CONNACK % x: %w", ack, errors.Join(err, errors.New("connection refused")))
+	}
+	return c, nil
+}
+
+// publish keeps inFlight messages unacknowledged until ctx ends, then waits for
+// the acks still under way. One goroutine writes, this one reads acks.
+func (c *mqttConn) publish(ctx context.Context, connection, inFlight int) (result, error) {
+	window := make(chan uint16, inFlight)
+	for i := range inFlight {
+		window <- uint16(i + 1)
+	}
+	sent := make([]time.Time, inFlight+1)
+	var mu sync.Mutex
+	writing := make(chan error, 1)
+	count := 0
+	go func() {
+		defer close(writing)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case id := <-window:
+				mu.Lock()
+				sent[id] = time.Now()
+				mu.Unlock()
+				count++
+				c.writePublish(id, payload(connection, count))
+				if len(window) == 0 {
+					if err := c.w.Flush(); err != nil {
+						writing <- err
+						return
+					}
+				}
+			}
+		}
+	}()
+	return c.readAcks(ctx, window, writing, func(id uint16) time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return sent[id]
+	})
+}
+
+func (c *mqttConn) writePublish(id uint16, body []byte) {
+	topic := c.name + "/telemetry/line"
+	remaining := 2 + len(topic) + 2 + len(body)
+	c.w.Write([]byte{0x32, byte(remaining&0x7f | 0x80), byte(remaining >> 7), 0, byte(len(topic))})
+	c.w.WriteString(topic)
+	c.w.Write(binary.BigEndian.AppendUint16(nil, id))
+	c.w.Write(body)
+}
+
+// readAcks takes PUBACKs until the window is whole again after ctx ended.
+func (c *mqttConn) readAcks(ctx context.Context, window chan uint16, writing <-chan error, sentAt func(uint16) time.Time) (result, error) {
+	var r result
+	var ack [4]byte
+	for {
+		if ctx.Err() != nil && len(window) == cap(window) {
+			return r, <-writing
+		}
+		// Without a message under way there is nothing to wait for but the end.
+		c.conn.SetReadDeadline(time.Now().Add(ackPatience))
+		if _, err := io.ReadFull(c.r, ack[:]); err != nil {
+			var timeout net.Error
+			if errors.As(err, &timeout) && timeout.Timeout() && ctx.Err() != nil {
+				r.refused += cap(window) - len(window)
+				return r, nil
+			}
+			return r, err
+		}
+		if ack[0] != 0x40 {
+			return r, fmt.Errorf("expected PUBACK, got % x", ack)
+		}
+		id := binary.BigEndian.Uint16(ack[2:])
+		r.acked++
+		r.latencies = append(r.latencies, time.Since(sentAt(id)))
+		window <- id
+	}
+}

@@ -1,0 +1,70 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"time"
+)
+
+// result is what one load saw.
+type result struct {
+	acked     int
+	refused   int
+	elapsed   time.Duration
+	latencies []time.Duration // of every acknowledged message
+}
+
+// merge adds what another connection saw.
+func (r *result) merge(other result) {
+	r.acked += other.acked
+	r.refused += other.refused
+	r.latencies = append(r.latencies, other.latencies...)
+}
+
+func (r *result) rate() float64 { return float64(r.acked) / r.elapsed.Seconds() }
+
+// quantile answers the latency that a share q of the messages stayed below.
+func (r *result) quantile(q float64) time.Duration {
+	if len(r.latencies) == 0 {
+		return 0
+	}
+	return r.latencies[min(int(q*float64(len(r.latencies))), len(r.latencies)-1)]
+}
+
+func (r *result) sort() { slices.Sort(r.latencies) }
+
+// payload is a reading of about 200 bytes with three measurements.
+func payload(connection, n int) []byte {
+	p := fmt.Appendf(nil, `{"temperature":%d.%d,"humidity":%d,"state":"running","site":"plant 7, hall 2, line 14","note":"`,
+		15+n%10, n%10, 30+(n+connection)%40)
+	for len(p) < 198 {
+		p = append(p, 'x')
+	}
+	return append(p, '"', '}')
+}
+
+func report(out io.Writer, rows []measurement, o Options) {
+	fmt.Fprintf(out, "\n%s each; MQTT QoS 1 on %d connections x %d in flight, AMQP unsettled on %d x %d, HTTP keep-alive on %d; 200-byte JSON, 3 measurements\n\n",
+		o.For, o.Connections, o.InFlight, amqpConnections, amqpInFlight, httpConnections)
+	fmt.Fprintf(out, "%-14s %10s %10s %10s %10s %10s %9s %9s %9s %8s\n",
+		"case", "acked/s", "of mosq.", "rows/s", "lag", "drain", "p50", "p99", "CPU s/M", "refused")
+	base := 0.0
+	for _, m := range rows {
+		if m.name == "mosquitto" {
+			base = m.result.rate()
+		}
+		ratio, committed, lag, drain := "-", "-", "-", "-"
+		if base > 0 {
+			ratio = fmt.Sprintf("%.2f", m.result.rate()/base)
+		}
+		if m.name != "mosquitto" {
+			committed = fmt.Sprintf("%.0f", float64(m.server.committedAtEnd)/m.result.elapsed.Seconds())
+			lag, drain = fmt.Sprint(m.server.lagAtEnd), m.server.drain.Round(time.Millisecond).String()
+		}
+		fmt.Fprintf(out, "%-14s %10.0f %10s %10s %10s %10s %9s %9s %9.1f %8d\n", m.name, m.result.rate(), ratio, committed, lag, drain,
+			m.result.quantile(0.5).Round(10*time.Microsecond), m.result.quantile(0.99).Round(10*time.Microsecond),
+			m.server.cpu.Seconds()/float64(max(m.result.acked, 1))*1e6, m.result.refused)
+	}
+	fmt.Fprintf(out, "\nmosquitto.conf: %s\n", quoteConf())
+}

@@ -1,0 +1,204 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// server is a process under measurement.
+type server struct {
+	cmd       *exec.Cmd
+	dir       string
+	log       *os.File
+	addresses map[string]string
+}
+
+// serverFigures is what the server's process and metrics say of a load.
+type serverFigures struct {
+	committedAtEnd int           // rows in the store when the load ended
+	lagAtEnd       int           // acknowledged by then, not yet in the store
+	drain          time.Duration // until the store had them all
+	cpu            time.Duration // user and system, the whole life of the process
+}
+
+// The metrics the report reads.
+const (
+	metricCommitted = "tributary_persister_rows_total"
+	metricLag       = "tributary_persister_lag"
+)
+
+func startTributary(ctx context.Context, binary, durability string) (*server, error) {
+	dir, err := os.MkdirTemp("", "tributary-bench-")
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"serve", "--open", "--data", dir, "--durability", durability,
+		"--mqtt", "127.0.0.1:0", "--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0"}
+	s, err := start(dir, exec.CommandContext(ctx, binary, args...))
+	if err != nil {
+		return nil, err
+	}
+	return s, s.await(ctx, func() bool {
+		raw, err := os.ReadFile(filepath.Join(dir, "addresses.json"))
+		return err == nil && json.Unmarshal(raw, &s.addresses) == nil
+	})
+}
+
+// mosquittoConf is the whole configuration of the broker compared with: acks
+// from memory, no limit on what is in flight.
+const mosquittoConf = "listener %PORT% 127.0.0.1\nallow_anonymous true\npersistence false\nmax_inflight_messages 0\nmax_queued_messages 0\nset_tcp_nodelay true\nlog_dest none\n"
+
+func quoteConf() string {
+	return strings.ReplaceAll(strings.TrimSpace(mosquittoConf), "\n", "; ")
+}
+
+func startMosquitto(ctx context.Context) (*server, error) {
+	dir, err := os.MkdirTemp("", "tributary-bench-")
+	if err != nil {
+		return nil, err
+	}
+	// mosquitto cannot be asked for a free port, so one is found for it.
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	addr := free.Addr().(*net.TCPAddr)
+	free.Close()
+	conf := filepath.Join(dir, "mosquitto.conf")
+	text := strings.ReplaceAll(mosquittoConf, "%PORT%", strconv.Itoa(addr.Port))
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		return nil, err
+	}
+	s, err := start(dir, exec.CommandContext(ctx, "mosquitto", "-c", conf))
+	if err != nil {
+		return nil, err
+	}
+	s.addresses = map[string]string{"mqtt": addr.String()}
+	return s, s.await(ctx, func() bool {
+		conn, err := net.Dial("tcp", addr.String())
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+}
+
+func start(dir string, cmd *exec.Cmd) (*server, error) {
+	log, err := os.Create(filepath.Join(dir, "server.log"))
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 20 * time.Second
+	return &server{cmd: cmd, dir: dir, log: log}, cmd.Start()
+}
+
+// await polls until the server is ready.
+func (s *server) await(ctx context.Context, ready func() bool) error {
+	deadline := time.Now().Add(30 * time.Second)
+	for !ready() {
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			s.stop()
+			log, _ := os.ReadFile(s.log.Name())
+			return errors.Join(ctx.Err(), fmt.Errorf("the server did not become ready; it said:\n%s", log))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return nil
+}
+
+// finish reads the figures, waits for the store to catch up, and stops the server.
+func (s *server) finish(ctx context.Context, r result) (serverFigures, error) {
+	var f serverFigures
+	if s.addresses["admin"] != "" {
+		ended := time.Now()
+		var err error
+		if f.committedAtEnd, f.lagAtEnd, err = s.progress(ctx); err != nil {
+			return f, err
+		}
+		for lag := f.lagAtEnd; lag > 0; time.Sleep(5 * time.Millisecond) {
+			if time.Since(ended) > 5*time.Minute {
+				return f, fmt.Errorf("the store is still %d messages behind, 5 minutes after the load", lag)
+			}
+			if _, lag, err = s.progress(ctx); err != nil {
+				return f, err
+			}
+		}
+		f.drain = time.Since(ended)
+		if committed, _, err := s.progress(ctx); err != nil || committed < r.acked {
+			return f, errors.Join(err, fmt.Errorf("%d messages were acknowledged, %d are in the store", r.acked, committed))
+		}
+	}
+	err := s.stop()
+	if s.cmd.ProcessState != nil {
+		f.cpu = s.cmd.ProcessState.UserTime() + s.cmd.ProcessState.SystemTime()
+	}
+	return f, err
+}
+
+// progress reads how many telemetry rows are committed and how many wait.
+func (s *server) progress(ctx context.Context) (committed, lag int, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.addresses["admin"]+"/metrics", nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer response.Body.Close()
+	found := 0
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		metric, label, _ := strings.Cut(name, "{")
+		if label != "" && !strings.Contains(label, `"TELEMETRY"`) {
+			continue
+		}
+		number, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			continue
+		}
+		switch metric {
+		case metricCommitted:
+			committed, found = int(number), found+1
+		case metricLag:
+			lag, found = int(number), found+1
+		}
+	}
+	if found < 2 {
+		return 0, 0, fmt.Errorf("/metrics lacks %s or %s", metricCommitted, metricLag)
+	}
+	return committed, lag, nil
+}
+
+func (s *server) stop() error {
+	if s.cmd.ProcessState != nil {
+		return nil
+	}
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	err := s.cmd.Wait()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && s.addresses["admin"] == "" {
+		return nil // mosquitto's exit code after SIGTERM says nothing
+	}
+	return err
+}
+
+func (s *server) remove() {
+	s.stop()
+	s.log.Close()
+	os.RemoveAll(s.dir)
+}
