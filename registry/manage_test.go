@@ -169,4 +169,3 @@ func TestLoadPepperRefuses(t *testing.T) {
 		}
 	}
 }
-
