@@ -79,7 +79,7 @@ type field struct {
 // nextField reads one field off data and answers how many bytes it took.
 func nextField(data []byte) (f field, n int, err error) {
 	f.num, f.typ, n = protowire.ConsumeTag(data)
-	if n < 0 {
+	if n < 0 || f.num > protowire.MaxValidNumber {
 		return f, 0, errTruncated
 	}
 	var m int
