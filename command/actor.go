@@ -1,0 +1,272 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/tributary-iot/tributary/device"
+)
+
+// actor is one device somebody speaks with. Its operations run one at a time,
+// in order, on a goroutine that exists only while there are any. What is below
+// the line belongs to that goroutine.
+type actor struct {
+	s  *Service
+	id device.ID
+
+	queue   []func(a *actor, err error) // Service.mu guards these three
+	running bool
+	used    time.Time
+
+	// ----
+	loaded    bool
+	cmds      []*live // those in the mailbox, oldest first
+	lastEvent uint64  // the device's newest event
+	lastReq   uint64  // and request
+	readReq   uint64  // requests up to here were read by load: the feed's are old news
+	stack     []*session
+	timer     *time.Timer // to retry or to offer later
+	timerAt   time.Time
+}
+
+// post adds an operation; Service.mu is held.
+func (a *actor) post(op func(a *actor, err error)) {
+	a.queue = append(a.queue, op)
+	if !a.running {
+		a.running = true
+		a.s.busy++
+		go a.run()
+	}
+}
+
+func (a *actor) run() {
+	for {
+		a.s.mu.Lock()
+		if len(a.queue) == 0 {
+			a.rest()
+			a.s.mu.Unlock()
+			return
+		}
+		op := a.queue[0]
+		a.queue[0] = nil
+		a.queue = a.queue[1:]
+		a.s.mu.Unlock()
+		var err error
+		if !a.loaded {
+			err = a.load()
+		}
+		op(a, err)
+	}
+}
+
+// rest ends the goroutine; Service.mu is held.
+func (a *actor) rest() {
+	a.queue, a.running, a.used = nil, false, time.Now()
+	a.s.busy--
+	if a.s.busy == 0 && a.s.idle != nil {
+		select {
+		case <-a.s.idle:
+		default:
+			close(a.s.idle)
+		}
+	}
+}
+
+// evictable reports whether nothing is lost by dropping the actor; Service.mu is held.
+func (a *actor) evictable(now time.Time, after time.Duration) bool {
+	return !a.running && len(a.stack) == 0 && a.timer == nil && now.Sub(a.used) >= after
+}
+
+// load folds the device's part of both streams. Events are read first: every
+// transition of a command that is in the later read of requests and not in the
+// earlier one of events comes by the feed. What the feed brought up to now is
+// older than what is read here, because the actor was registered with the feed
+// before.
+func (a *actor) load() error {
+	a.loaded = false
+	ctx, cancel := a.timeout()
+	defer cancel()
+	events, err := a.s.log.Events(ctx, a.id)
+	if err != nil {
+		return unavailable(err)
+	}
+	requests, err := a.s.mailbox.Requests(ctx, a.id)
+	if err != nil {
+		return unavailable(err)
+	}
+	before := a.cmds
+	a.cmds, a.lastEvent, a.lastReq, a.readReq = nil, 0, 0, 0
+	for _, r := range requests {
+		c := newLive(r)
+		if old := find(before, r.Command); old != nil {
+			c.released, c.notBefore = old.released, old.notBefore
+		}
+		a.cmds = append(a.cmds, c)
+		a.lastReq = r.Position.Seq
+	}
+	a.readReq = a.lastReq
+	for _, e := range events {
+		a.fold(e)
+	}
+	a.loaded = true
+	return nil
+}
+
+func find(cmds []*live, id string) *live {
+	for _, c := range cmds {
+		if c.cmd.ID == id {
+			return c
+		}
+	}
+	return nil
+}
+
+func (a *actor) find(id string) *live { return find(a.cmds, id) }
+
+// admit takes a request, from the feed or just stored here.
+func (a *actor) admit(r device.StoredEvent) {
+	if a.find(r.Command) != nil {
+		return
+	}
+	c := newLive(r)
+	at, _ := slices.BinarySearchFunc(a.cmds, c.seq, func(c *live, seq uint64) int {
+		return compare(c.seq, seq)
+	})
+	a.cmds = slices.Insert(a.cmds, at, c)
+	a.lastReq = max(a.lastReq, c.seq)
+	a.pump()
+}
+
+func compare(x, y uint64) int {
+	if x < y {
+		return -1
+	} else if x > y {
+		return 1
+	}
+	return 0
+}
+
+// hear takes an event from the feed. Our own are old news. One of a command
+// that is not known means that the feed of events is ahead of that of requests:
+// taking it would lose it, and the next append would pass for one that knew.
+func (a *actor) hear(e device.StoredEvent) {
+	if e.Position.Seq <= a.lastEvent {
+		return
+	}
+	if a.find(e.Command) != nil {
+		a.fold(e)
+	} else if err := a.load(); err != nil {
+		a.retry()
+		return
+	}
+	a.reconcile()
+}
+
+// fold takes a durable event.
+func (a *actor) fold(e device.StoredEvent) {
+	if e.Position.Seq <= a.lastEvent {
+		return
+	}
+	a.lastEvent = e.Position.Seq
+	if c := a.find(e.Command); c != nil {
+		c.fold(e.CommandEvent)
+	}
+}
+
+// forget drops commands that were removed from the mailbox.
+func (a *actor) forget(gone map[string]bool) {
+	a.cmds = slices.DeleteFunc(a.cmds, func(c *live) bool { return gone[c.cmd.ID] })
+}
+
+// maxConflicts bounds how often one operation is judged anew: each time
+// somebody else was faster.
+const maxConflicts = 32
+
+// errGone is told of a command that is not in the mailbox.
+var errGone = device.Errorf(device.NotFound, "there is no such command")
+
+// apply makes t happen to a command: judge it by the table, append what
+// follows, take it. On a conflict the device is read anew and judged again. It
+// answers the effects that are left to the caller.
+func (a *actor) apply(id string, t transition) ([]Effect, error) {
+	for try := 0; ; try++ {
+		c := a.find(id)
+		if c == nil {
+			return nil, errGone
+		}
+		next, effects, err := Next(c.state, t.Event)
+		if err != nil || len(effects) == 0 {
+			return nil, err
+		}
+		e := t.event(c, next, a.s.cfg.Node)
+		err = a.append(c, &e)
+		if err == nil {
+			return effects[1:], nil
+		}
+		conflict := device.CodeOf(err) == device.Conflict
+		if try == maxConflicts || !conflict && try > 0 {
+			return nil, unavailable(err)
+		}
+		if lerr := a.load(); lerr != nil {
+			return nil, unavailable(errors.Join(err, lerr))
+		}
+		if c = a.find(id); c != nil && !conflict && c.holds(&e) {
+			return effects[1:], nil
+		}
+	}
+}
+
+// append makes e durable and takes it.
+func (a *actor) append(c *live, e *device.CommandEvent) error {
+	ctx, cancel := a.timeout()
+	defer cancel()
+	seq, err := a.s.log.Append(ctx, e, a.lastEvent)
+	if err != nil {
+		if device.CodeOf(err) == device.Conflict {
+			a.s.metrics.conflicts.Inc()
+		} else {
+			a.s.metrics.failures.Inc()
+		}
+		return err
+	}
+	a.lastEvent = seq
+	c.fold(*e)
+	a.s.metrics.transition(e)
+	return nil
+}
+
+func (a *actor) timeout() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(a.s.ctx, a.s.cfg.Timeout)
+}
+
+// retry comes back to what could not be done for want of a stream.
+func (a *actor) retry() { a.wakeAt(time.Now().Add(a.s.cfg.RetryAfter)) }
+
+// wakeAt has reconcile run at a time, or earlier.
+func (a *actor) wakeAt(at time.Time) {
+	if a.s.ctx.Err() != nil {
+		return
+	}
+	if a.timer != nil {
+		if !at.Before(a.timerAt) {
+			return
+		}
+		a.timer.Stop()
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(time.Until(at), func() {
+		a.s.with(a.id, func(now *actor, err error) {
+			if now == a && a.timer == timer {
+				a.timer = nil
+			}
+			if err != nil {
+				now.retry()
+				return
+			}
+			now.reconcile()
+		})
+	})
+	a.timer, a.timerAt = timer, at
+}

@@ -1,0 +1,86 @@
+package command
+
+import (
+	"time"
+
+	"github.com/tributary-iot/tributary/device"
+)
+
+// now is the wall clock without the monotonic part, as it is stored.
+func now() time.Time { return time.Now().Round(0).UTC() }
+
+// pump offers what waits, oldest first, as long as the newest session has asked
+// for it. It makes one delivery a turn, so that settlements and answers are not
+// held up behind a long queue.
+func (a *actor) pump() {
+	top := a.top()
+	if top == nil || top.credit <= 0 || top.epoch == (device.Epoch{}) || top.gone() {
+		return
+	}
+	at := now()
+	c, later := a.nextQueued(at.UnixNano())
+	if c == nil {
+		if later != 0 {
+			a.wakeAt(time.Unix(0, later))
+		}
+		return
+	}
+	effects, err := a.apply(c.cmd.ID, transition{
+		Event: Event{Kind: Offer, At: at, Epoch: top.epoch}, protocol: top.who.Protocol,
+	})
+	switch device.CodeOf(err) {
+	case device.Unavailable:
+		a.s.cfg.Logger.Warn("command not offered; trying again", "command", c.cmd.ID, "err", err)
+		a.retry()
+		return
+	case device.Conflict:
+		if c := a.find(c.cmd.ID); c != nil && top.epoch.Before(c.state.Epoch) {
+			a.s.cfg.Logger.Info("a newer session of the device is elsewhere", "device", a.id)
+			top.displace()
+			top.elsewhere = true
+			return
+		}
+	}
+	if c := a.find(c.cmd.ID); c != nil && len(effects) == 1 && effects[0] == Hand {
+		top.credit--
+		top.held[c.cmd.ID] = c.state.Attempt
+		top.hand(device.Delivery{Command: *c.cmd, Attempt: c.state.Attempt})
+	}
+	if top.credit == 0 {
+		return
+	}
+	a.s.with(a.id, func(a *actor, err error) {
+		if err != nil {
+			a.retry()
+			return
+		}
+		a.pump()
+	})
+}
+
+// nextQueued picks the command to offer: the oldest that was not released, else
+// the oldest released whose pause is over. When only pauses keep it from
+// answering one, it tells when the first is over.
+func (a *actor) nextQueued(at int64) (pick *live, later int64) {
+	for _, c := range a.cmds {
+		switch {
+		case c.state.State != device.StateQueued:
+		case c.notBefore > at:
+			if later == 0 || c.notBefore < later {
+				later = c.notBefore
+			}
+		case !c.released:
+			return c, 0
+		case pick == nil:
+			pick = c
+		}
+	}
+	return pick, later
+}
+
+// pause keeps a released command from being offered for a while, longer each time.
+func (a *actor) pause(c *live) {
+	shift := min(max(c.state.Attempt-1, 0), 6)
+	c.released = true
+	c.notBefore = time.Now().Add(a.s.cfg.ReleasePause << shift).UnixNano()
+}
