@@ -1,0 +1,77 @@
+package mqtt
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config is everything that can be set about the door. A zero field takes its
+// default.
+type Config struct {
+	Addr            string        // host:port to listen on; default 127.0.0.1:1883, port 0 picks a free one
+	MaxMessageBytes int           // largest payload taken; default 1 MiB
+	Window          int           // unacknowledged QoS 1 messages of a connection, 1 to 65535; default 256
+	CommandWindow   int           // unacknowledged commands of a device, fewer when it asks for fewer; default 16
+	MaxAttachments  int           // devices one connection may receive commands for; default 256
+	ConnectTimeout  time.Duration // from accept to CONNECT, and for authentication; default 10 s
+	MaxKeepAlive    time.Duration // longest keep-alive of a MQTT 5 client, up to 65535 s; default 10 min
+	WriteTimeout    time.Duration // a peer that takes no bytes for so long is cut; default 10 s
+
+	Logger     *slog.Logger          // nil discards
+	Registerer prometheus.Registerer // nil keeps the metrics to ourselves
+}
+
+// Limits that are not worth a setting.
+const (
+	maxUnauthenticated = 64 << 10 // bytes of the CONNECT packet
+	packetOverhead     = 96 << 10 // bytes a packet may have beside its payload: topic and properties
+	maxClientID        = 256      // bytes of a client identifier
+	maxQueuedOutput    = 64 << 10 // bytes waiting for a slow peer before we stop reading from it
+	lingerTime         = time.Second
+)
+
+func (c Config) withDefaults() Config {
+	setDefault(&c.Addr, "127.0.0.1:1883")
+	setDefault(&c.MaxMessageBytes, 1<<20)
+	setDefault(&c.Window, 256)
+	setDefault(&c.CommandWindow, 16)
+	setDefault(&c.MaxAttachments, 256)
+	setDefault(&c.ConnectTimeout, 10*time.Second)
+	setDefault(&c.MaxKeepAlive, 10*time.Minute)
+	setDefault(&c.WriteTimeout, 10*time.Second)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.MaxMessageBytes < 1 || c.MaxMessageBytes > 128<<20:
+		return fmt.Errorf("mqtt: message size limit is %d bytes, it must be 1 to %d", c.MaxMessageBytes, 128<<20)
+	case c.Window < 1 || c.Window > 65_535:
+		return fmt.Errorf("mqtt: window is %d, it must be 1 to 65535", c.Window)
+	case c.CommandWindow < 1 || c.CommandWindow > 65_535:
+		return fmt.Errorf("mqtt: command window is %d, it must be 1 to 65535", c.CommandWindow)
+	case c.MaxAttachments < 1:
+		return fmt.Errorf("mqtt: attachment limit is %d, it must be at least 1", c.MaxAttachments)
+	case c.MaxKeepAlive < time.Second || c.MaxKeepAlive > 65_535*time.Second:
+		return fmt.Errorf("mqtt: longest keep-alive is %v, it must be 1s to 65535s", c.MaxKeepAlive)
+	case c.ConnectTimeout < 0 || c.WriteTimeout < 0:
+		return fmt.Errorf("mqtt: a time-out is negative")
+	}
+	return nil
+}
+
+// maxPacket is the Maximum Packet Size we announce.
+func (c Config) maxPacket() int { return c.MaxMessageBytes + packetOverhead }

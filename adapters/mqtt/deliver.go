@@ -1,0 +1,229 @@
+package mqtt
+
+import (
+	"time"
+
+	"github.com/tributary-iot/tributary/adapters"
+	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
+	"github.com/tributary-iot/tributary/device"
+)
+
+// mail is a session's side of its devices' mailboxes. The list of boxes is
+// changed by the reading goroutine only, under the lock.
+type mail struct {
+	boxes  []*mailbox
+	sent   map[uint16]*delivery // QoS 1, waiting for PUBACK; nil until the first
+	lastID uint16
+}
+
+// mailbox is the session's hold on one device's commands.
+type mailbox struct {
+	s        *session
+	id       device.ID
+	att      adapters.Attachment
+	subs     []subscription    // never empty while attached
+	waiting  []device.Delivery // offered, but the client's window is full
+	detached bool
+}
+
+// delivery is one command shown to the client.
+type delivery struct {
+	box     *mailbox
+	command string
+	attempt int
+	stale   bool // the lease was lost: not ours to settle any more
+}
+
+// offer is what the house calls: show the command to the device.
+func (b *mailbox) offer(d device.Delivery) {
+	s := b.s
+	defer s.contain(nil)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case b.detached: // Detach gives it back
+	case len(s.sent) >= s.peerWindow:
+		b.waiting = append(b.waiting, d) // one connection, several devices: at most what each requested
+	default:
+		s.deliver(b, d)
+	}
+}
+
+// lost is what the house calls when a newer session took the lease: what was
+// not settled is the other's now.
+func (b *mailbox) lost() {
+	s := b.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.sent {
+		if d.box == b {
+			d.stale = true
+		}
+	}
+	if n := len(b.waiting); n > 0 && !b.detached {
+		b.waiting = nil
+		s.srv.background(func() { b.att.Request(n) }) // never shown: the credit is free again
+	}
+}
+
+// choose picks the subscription a command arrives on: one that carries its id
+// before one that does not, else the oldest.
+func (b *mailbox) choose() subscription {
+	for _, sub := range b.subs {
+		if sub.full {
+			return sub
+		}
+	}
+	return b.subs[0]
+}
+
+// deliver queues the PUBLISH of a command. The lock is held.
+func (s *session) deliver(b *mailbox, d device.Delivery) {
+	if s.sealed || s.broken {
+		return // Detach gives it back
+	}
+	sub := b.choose()
+	left := time.Until(d.Command.Deadline)
+	if !d.Command.Deadline.IsZero() && left <= 0 {
+		b.settleLater(d, device.Outcome{Kind: device.Released, Reason: "the deadline passed before it could be written"})
+		return
+	}
+	p := &packet.Publish{QoS: sub.qos, Topic: []byte(sub.topic(&d.Command)), Payload: d.Command.Payload}
+	if s.version >= packet.V5 {
+		p.Properties = commandProperties(sub.commandFilter, &d.Command, left)
+	}
+	mark := &delivery{box: b, command: d.Command.ID, attempt: d.Attempt}
+	if sub.qos > 0 {
+		p.ID, p.Dup = s.nextID(), d.Attempt > 1
+	}
+	if !s.append(p) {
+		b.settleLater(d, device.Outcome{Kind: device.Rejected, Reason: "larger than the packets the client takes"})
+		return
+	}
+	s.srv.metrics.out[sub.qos].Inc()
+	if sub.qos == 0 {
+		s.after = append(s.after, mark)
+		return
+	}
+	if s.sent == nil {
+		s.sent = map[uint16]*delivery{}
+	}
+	s.sent[p.ID] = mark
+}
+
+// commandProperties is what a MQTT 5 client learns beside the payload.
+func commandProperties(f commandFilter, c *device.Command, left time.Duration) packet.Properties {
+	p := make(packet.Properties, 0, 5)
+	if !c.Deadline.IsZero() {
+		p.AddNumber(packet.MessageExpiry, uint32(min((left+time.Second-1)/time.Second, 1<<32-1)))
+	}
+	if c.ContentType != "" {
+		p.AddText(packet.ContentType, c.ContentType)
+	}
+	if !c.OneWay {
+		p.AddText(packet.ResponseTopic, f.responseTopic(c))
+		p.AddText(packet.CorrelationData, c.ID)
+	}
+	if c.Name != "" {
+		p.AddUser("name", c.Name)
+	}
+	return p
+}
+
+// nextID finds a packet identifier that is not in use; the window is smaller
+// than their number.
+func (s *session) nextID() uint16 {
+	for {
+		s.lastID++
+		if _, used := s.sent[s.lastID]; s.lastID != 0 && !used {
+			return s.lastID
+		}
+	}
+}
+
+// settleLater settles a delivery that was never shown; its credit is free again.
+func (b *mailbox) settleLater(d device.Delivery, o device.Outcome) {
+	b.s.srv.background(func() {
+		b.att.Settle(d.Command.ID, d.Attempt, o, nil)
+		b.att.Request(1)
+	})
+}
+
+// written settles a QoS 0 delivery: there will be no receipt.
+func (d *delivery) written() {
+	d.settle(device.Outcome{Kind: device.Unconfirmed})
+}
+
+// settle ends a delivery and asks for the next. The lock is not held.
+func (d *delivery) settle(o device.Outcome) {
+	d.box.s.mu.Lock()
+	stale, detached := d.stale, d.box.detached
+	d.box.s.mu.Unlock()
+	if detached {
+		return
+	}
+	if !stale {
+		d.box.att.Settle(d.command, d.attempt, o, nil)
+	}
+	d.box.att.Request(1)
+}
+
+// acknowledged handles what a client sends about deliveries (3.4). The packets
+// of QoS 2 concern nothing we ever sent or accepted.
+func (s *session) acknowledged(p *packet.Ack) error {
+	switch p.Kind {
+	case packet.PUBACK:
+	case packet.PUBREL:
+		return s.send(&packet.Ack{Kind: packet.PUBCOMP, ID: p.ID, Reason: packet.PacketIDNotFound})
+	default:
+		s.srv.metrics.malformed.Inc()
+		return closeWith(packet.ProtocolError, p.Kind.String()+" for a message that was not sent with QoS 2")
+	}
+	d := s.takeSent(p.ID)
+	if d == nil {
+		return nil // settled already, or never ours: harmless
+	}
+	o := device.Outcome{Kind: device.Accepted}
+	if p.Reason.Failed() {
+		o = device.Outcome{Kind: device.Rejected, Reason: p.Reason.String()}
+		if text, ok := p.Properties.Text(packet.ReasonString); ok {
+			o.Reason += " " + cut(text)
+		}
+	}
+	d.settle(o)
+	return nil
+}
+
+// takeSent forgets a delivery and shows one that waited for its place.
+func (s *session) takeSent(id uint16) *delivery {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.sent[id]
+	if d == nil {
+		return nil
+	}
+	delete(s.sent, id)
+	for _, box := range s.boxes {
+		if len(box.waiting) > 0 {
+			next := box.waiting[0]
+			box.waiting = box.waiting[1:]
+			s.deliver(box, next)
+			break
+		}
+	}
+	return d
+}
+
+// detachAll gives every mailbox back; what is unsettled returns to its queue.
+func (s *session) detachAll() {
+	s.mu.Lock()
+	boxes := s.boxes
+	s.boxes = nil
+	for _, box := range boxes {
+		box.detached, box.waiting = true, nil
+	}
+	s.mu.Unlock()
+	for _, box := range boxes {
+		box.att.Detach("disconnected")
+	}
+}

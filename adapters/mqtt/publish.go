@@ -1,0 +1,187 @@
+package mqtt
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
+	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/normalize"
+)
+
+// User properties of MQTT 5 with a meaning of their own.
+const (
+	propKey       = "message-id"
+	propCreatedAt = "created-at"
+	propStatus    = "status"
+)
+
+// route is a topic resolved for this connection.
+type route struct {
+	address
+	topic string
+	id    device.ID
+	via   string // the gateway, when it speaks for another
+}
+
+const maxRoutes = 8 // telemetry topics a connection remembers
+
+// publish takes one message. Everything it refuses it refuses in order: the
+// PUBACK waits for those of earlier messages.
+func (s *session) publish(p *packet.Publish) error {
+	if err := s.unsupported(p); err != nil {
+		s.srv.metrics.refused.WithLabelValues(device.Invalid.String()).Inc()
+		s.trail(s.who.ID, string(p.Topic), bytes.Clone(p.Payload), "", device.Errorf(device.Invalid, "%s", err.text))
+		return err
+	}
+	a, err := s.reserve(p)
+	if a == nil || err != nil {
+		return err
+	}
+	r, err := s.resolve(p.Topic)
+	a.device, a.topic, a.payload = r.id, r.topic, bytes.Clone(p.Payload)
+	if err == nil && len(p.Payload) > s.srv.cfg.MaxMessageBytes {
+		err = device.Errorf(device.TooLarge, "payload is %d bytes long, the limit is %d", len(p.Payload), s.srv.cfg.MaxMessageBytes)
+	}
+	switch {
+	case err != nil:
+	case r.kind == response:
+		err = s.answer(p, r, a)
+	default:
+		err = s.telemetry(p, r, a)
+	}
+	if err != nil {
+		a.finished(err)
+	}
+	return nil
+}
+
+// unsupported finds what CONNACK said we do not offer.
+func (s *session) unsupported(p *packet.Publish) *closing {
+	switch {
+	case p.QoS > 1:
+		return closeWith(packet.QoSNotSupported, "QoS 2 is not supported: use QoS 1")
+	case s.version < packet.V5:
+		return nil
+	case p.Retain:
+		return closeWith(packet.RetainNotSupported, "retained messages are not supported")
+	}
+	if _, ok := p.Properties.Number(packet.TopicAlias); ok {
+		return closeWith(packet.TopicAliasInvalid, "topic alias is over the topic alias maximum of 0")
+	}
+	if _, ok := p.Properties.Number(packet.SubscriptionID); ok {
+		return closeWith(packet.ProtocolError, "a client must not send a subscription identifier in PUBLISH")
+	}
+	return nil
+}
+
+// resolve finds whom a topic speaks for. Telemetry topics are remembered: a
+// device uses few, and most messages cost no more than a comparison.
+func (s *session) resolve(topic []byte) (route, error) {
+	for i := range s.routes {
+		if string(topic) == s.routes[i].topic {
+			return s.routes[i], nil
+		}
+	}
+	r := route{topic: string(topic), id: s.who.ID}
+	var err error
+	if r.address, err = parseTopic(r.topic); err != nil {
+		return r, err
+	}
+	id, err := s.who.SpeakFor(r.address.device)
+	if err != nil {
+		return r, wrapTopic(err)
+	}
+	r.id, r.via = id, s.via(id)
+	if r.kind == telemetry {
+		if len(s.routes) == maxRoutes {
+			s.routes = s.routes[:0]
+		}
+		s.routes = append(s.routes, r)
+	}
+	return r, nil
+}
+
+// via is the gateway the connection is for that device, "" when it is its own.
+func (s *session) via(id device.ID) string {
+	if s.who.Open || id == s.who.ID {
+		return ""
+	}
+	return s.who.ID.Device
+}
+
+// telemetry hands a message to the house.
+func (s *session) telemetry(p *packet.Publish, r route, a *pending) error {
+	m := &device.Message{
+		Tenant: r.id.Tenant, Device: r.id.Device, Via: r.via, Channel: r.channel,
+		Protocol: device.MQTT, QoS: int(p.QoS), ReceivedAt: time.Now(), Payload: a.payload,
+	}
+	s.srv.metrics.in[p.QoS].Inc()
+	if len(p.Properties) > 0 {
+		if err := fill(m, p.Properties); err != nil {
+			return err
+		}
+		a.contentType = m.ContentType
+	}
+	if err := normalize.Message(m); err != nil {
+		return err
+	}
+	return s.srv.gate.Submit(m, a.done)
+}
+
+// fill takes over the properties of a MQTT 5 message.
+func fill(m *device.Message, props packet.Properties) error {
+	m.ContentType, _ = props.Text(packet.ContentType)
+	for _, p := range props {
+		if p.ID != packet.UserProperty {
+			continue
+		}
+		switch p.Name {
+		case propKey:
+			m.Key = p.Text
+		case propCreatedAt:
+			at, err := time.Parse(time.RFC3339Nano, p.Text)
+			if err != nil {
+				return device.Errorf(device.Invalid, "user property created-at is %q, it must be a time like 2006-01-02T15:04:05Z (RFC 3339)", cut(p.Text))
+			}
+			m.CreatedAt = at
+		default:
+			if m.Properties == nil {
+				m.Properties = map[string]string{}
+			}
+			m.Properties[p.Name] = p.Text
+		}
+	}
+	return m.Validate()
+}
+
+// answer hands a device's response to the house.
+func (s *session) answer(p *packet.Publish, r route, a *pending) error {
+	s.srv.metrics.answers.Inc()
+	a.answer = true
+	a.contentType, _ = p.Properties.Text(packet.ContentType)
+	if id, ok := p.Properties.Text(packet.CorrelationData); ok && id != r.command {
+		return device.Errorf(device.Invalid, "correlation data does not match the command in the topic")
+	}
+	status, err := s.status(p, r)
+	if err != nil {
+		return err
+	}
+	s.srv.gate.Respond(device.Response{
+		Device: r.id, Command: r.command, Status: status, Payload: a.payload, ContentType: a.contentType, Protocol: device.MQTT,
+	}, a.done)
+	return nil
+}
+
+func (s *session) status(p *packet.Publish, r route) (int, error) {
+	if r.status != 0 {
+		return r.status, nil
+	}
+	if s.version < packet.V5 {
+		return 0, wrapTopic(device.Errorf(device.Invalid, "the topic of the answer has no status: use {device}/responses/{id}/{status}"))
+	}
+	if text, ok := p.Properties.User(propStatus); ok {
+		return parseStatus(text)
+	}
+	return 200, nil
+}

@@ -1,0 +1,205 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/tributary-iot/tributary/adapters"
+	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
+	"github.com/tributary-iot/tributary/device"
+)
+
+// Server is the MQTT door. It implements adapters.Adapter.
+type Server struct {
+	cfg      Config
+	gate     adapters.Gate
+	metrics  *metrics
+	listener net.Listener
+	ctx      context.Context // ends when connections are cut
+	cut      context.CancelFunc
+	acks     sync.Pool // of *pending
+	buffers  sync.Pool // of *[]byte, output of a connection
+
+	mu       sync.Mutex
+	sessions map[*session]struct{}
+	clients  map[clientKey]*session
+	drain    context.Context // nil until Shutdown: how long sessions may take to end
+	active   int             // goroutines of sessions, and of what they left behind
+	idle     chan struct{}   // closed when active becomes 0; nil while nobody waits
+}
+
+// clientKey names a client's one connection. The principal is part of it, so
+// that a client id alone steals nothing.
+type clientKey struct {
+	principal device.ID
+	client    string
+}
+
+// Open checks the configuration and binds the listener.
+func Open(cfg Config, gate adapters.Gate) (*Server, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(cfg.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("mqtt: cannot register metrics: %w", err)
+	}
+	ln, err := net.Listen("tcp", cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("mqtt: cannot listen: %w", err)
+	}
+	s := &Server{
+		cfg: cfg, gate: gate, metrics: m, listener: ln,
+		sessions: map[*session]struct{}{}, clients: map[clientKey]*session{},
+	}
+	s.ctx, s.cut = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Addrs gives the address of the listener under "mqtt".
+func (s *Server) Addrs() map[string]net.Addr {
+	return map[string]net.Addr{"mqtt": s.listener.Addr()}
+}
+
+// Serve accepts connections until Shutdown.
+func (s *Server) Serve() error {
+	backoff := 5 * time.Millisecond
+	for {
+		conn, err := s.listener.Accept()
+		switch {
+		case err == nil:
+			backoff = 5 * time.Millisecond
+			s.start(conn)
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		default: // out of file descriptors, most likely: it passes
+			s.cfg.Logger.Error("mqtt: cannot accept, trying again", "error", err, "in", backoff)
+			select {
+			case <-time.After(backoff):
+			case <-s.ctx.Done():
+				return nil
+			}
+			backoff = min(2*backoff, time.Second)
+		}
+	}
+}
+
+func (s *Server) start(conn net.Conn) {
+	ses := newSession(s, conn)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.drain != nil {
+		_ = conn.Close()
+		return
+	}
+	s.sessions[ses] = struct{}{}
+	s.active++
+	go ses.run()
+}
+
+// background runs f so that Shutdown waits for it.
+func (s *Server) background(f func()) {
+	s.mu.Lock()
+	s.active++
+	s.mu.Unlock()
+	go func() {
+		defer s.leave()
+		defer func() {
+			if r := recover(); r != nil {
+				s.metrics.panics.Inc()
+				s.cfg.Logger.Error("mqtt: a call to the house failed", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			}
+		}()
+		f()
+	}()
+}
+
+func (s *Server) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.active--; s.active == 0 && s.idle != nil {
+		close(s.idle)
+		s.idle = nil
+	}
+}
+
+// allLeft is closed when no session and nothing of one is running.
+func (s *Server) allLeft() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.idle == nil {
+		s.idle = make(chan struct{})
+	}
+	idle := s.idle
+	if s.active == 0 {
+		close(s.idle)
+		s.idle = nil
+	}
+	return idle
+}
+
+// takeOver makes ses its client's connection and ends the one before it.
+func (s *Server) takeOver(ses *session) {
+	s.mu.Lock()
+	old := s.clients[ses.key]
+	s.clients[ses.key] = ses
+	s.mu.Unlock()
+	if old != nil {
+		s.metrics.takeovers.Inc()
+		old.end(closeWith(packet.SessionTakenOver, "a newer connection has the same client identifier"))
+	}
+}
+
+// forget removes what the session holds here; a newer connection of the same
+// client keeps its place.
+func (s *Server) forget(ses *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, ses)
+	if s.clients[ses.key] == ses {
+		delete(s.clients, ses.key)
+	}
+}
+
+// draining is how long sessions may take to end; nil while we serve.
+func (s *Server) draining() context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.drain
+}
+
+// Shutdown implements adapters.Adapter: every message read is stored and
+// acknowledged, MQTT 5 clients get DISCONNECT 0x8B, and all connections are
+// closed. When ctx ends first the rest is cut and its error answered.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if s.drain == nil {
+		s.drain = ctx
+	}
+	open := make([]*session, 0, len(s.sessions))
+	for ses := range s.sessions {
+		open = append(open, ses)
+	}
+	s.mu.Unlock()
+	_ = s.listener.Close()
+	for _, ses := range open {
+		ses.end(closeWith(packet.ServerShuttingDown, "the server is shutting down"))
+	}
+	select {
+	case <-s.allLeft():
+		s.cut()
+		return nil
+	case <-ctx.Done():
+	}
+	s.cut()
+	for _, ses := range open {
+		_ = ses.conn.Close()
+	}
+	return ctx.Err()
+}

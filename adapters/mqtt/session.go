@@ -1,0 +1,239 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
+	"github.com/tributary-iot/tributary/device"
+)
+
+// session is one connection. Its goroutine reads; callbacks of the house and a
+// writer that exists only while there is something to write do the rest.
+type session struct {
+	srv     *Server
+	conn    net.Conn
+	reader  *packet.Reader
+	version packet.Version
+	who     device.Principal
+	client  string // client identifier, ours when the client gave none
+	key     clientKey
+	joined  bool // CONNECT was accepted
+	routes  []route
+
+	keepAlive time.Duration // 0: off
+	armed     time.Time     // when the read deadline was last set
+
+	peerWindow int  // deliveries the client takes unacknowledged
+	peerPacket int  // bytes of the largest packet it takes
+	problems   bool // it wants reason strings
+
+	mu     sync.Mutex
+	change sync.Cond // of anything below
+	cause  error     // why the session ends; the first one counts
+	sealed bool      // nothing may be written any more
+	output
+	window
+	mail
+}
+
+// errGone ends a session by the peer's own DISCONNECT.
+var errGone = errors.New("the client disconnected")
+
+func newSession(srv *Server, conn net.Conn) *session {
+	s := &session{srv: srv, conn: conn, problems: true}
+	s.change.L = &s.mu
+	s.reader = packet.NewReader(conn, 0, maxUnauthenticated)
+	return s
+}
+
+func (s *session) run() {
+	defer s.srv.leave()
+	defer s.srv.forget(s)
+	defer s.conn.Close()
+	defer s.contain(nil)
+	err := s.serve()
+	if s.joined {
+		s.srv.metrics.connections.Dec()
+	}
+	s.finish(err)
+	s.srv.cfg.Logger.Debug("mqtt: connection closed", "client", s.client, "device", s.who.ID.String(),
+		"remote", s.conn.RemoteAddr().String(), "cause", err)
+}
+
+// contain keeps a panic of ours from costing more than this connection. It is
+// deferred, before any lock is taken; *err, when given, is set.
+func (s *session) contain(err *error) {
+	r := recover()
+	if r == nil {
+		return
+	}
+	s.srv.metrics.panics.Inc()
+	s.srv.cfg.Logger.Error("mqtt: a connection failed by our fault", "client", s.client, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+	fault := closeWith(packet.UnspecifiedError, "internal error")
+	if err != nil {
+		*err = fault
+	}
+	s.end(fault)
+}
+
+// serve reads until the connection has to end and says why.
+func (s *session) serve() (err error) {
+	defer s.contain(&err)
+	if err := s.handshake(); err != nil {
+		return err
+	}
+	for {
+		if err := s.arm(); err != nil {
+			return err
+		}
+		p, err := s.reader.Next()
+		if err != nil {
+			return s.readError(err)
+		}
+		if err := s.handle(p); err != nil {
+			return err
+		}
+	}
+}
+
+// arm prepares the next read: it waits until a slow peer has taken enough of
+// our output, and moves the keep-alive deadline. The deadline is set again
+// only after a sixteenth of the keep-alive, and is later by as much.
+func (s *session) arm() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.out) > maxQueuedOutput && s.cause == nil {
+		s.change.Wait()
+	}
+	if s.cause != nil {
+		return s.cause
+	}
+	slack := s.keepAlive / 16
+	if now := time.Now(); s.keepAlive > 0 && now.Sub(s.armed) > slack {
+		s.armed = now
+		return s.conn.SetReadDeadline(now.Add(s.keepAlive + s.keepAlive/2 + slack))
+	}
+	return nil
+}
+
+// end makes the session's goroutine stop reading and finish. It never blocks.
+func (s *session) end(cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endLocked(cause)
+}
+
+func (s *session) endLocked(cause error) {
+	if s.cause != nil {
+		return
+	}
+	s.cause = cause
+	_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // long past: wakes the reader
+	s.change.Broadcast()
+}
+
+func (s *session) ended() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cause
+}
+
+func (s *session) readError(err error) error {
+	var broken *packet.Error
+	switch cause := s.ended(); {
+	case cause != nil:
+		return cause
+	case errors.As(err, &broken):
+		s.srv.metrics.malformed.Inc()
+		if s.joined && broken.Reason == packet.PacketTooLarge {
+			s.trail(s.who.ID, "", nil, "", device.Errorf(device.TooLarge, "%s", broken.Text))
+		}
+		return broken
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return closeWith(packet.KeepAliveTimeout, "nothing was received for one and a half keep-alive intervals")
+	}
+	return err
+}
+
+func (s *session) handle(p packet.Packet) error {
+	switch p := p.(type) {
+	case *packet.Publish:
+		return s.publish(p)
+	case *packet.Ack:
+		return s.acknowledged(p)
+	case *packet.Subscribe:
+		return s.subscribe(p)
+	case *packet.Unsubscribe:
+		return s.unsubscribe(p)
+	case packet.Pingreq:
+		return s.send(packet.Pingresp{})
+	case *packet.Disconnect:
+		if n, _ := p.Properties.Number(packet.SessionExpiry); n > 0 {
+			return closeWith(packet.ProtocolError, "session expiry interval was 0 in CONNACK and cannot be raised")
+		}
+		return errGone
+	}
+	s.srv.metrics.malformed.Inc()
+	return closeWith(packet.ProtocolError, p.Type().String()+" was not expected here")
+}
+
+// finish ends the session: what was accepted is acknowledged when the server
+// drains, the mailboxes are given back, and the peer is told why.
+func (s *session) finish(err error) {
+	if ctx := s.srv.draining(); ctx != nil && s.joined {
+		s.awaitAcks(ctx)
+	}
+	s.detachAll()
+	s.srv.forget(s)
+	reason, text, send := farewell(err)
+	s.mu.Lock()
+	if send && s.joined && s.version >= packet.V5 {
+		s.appendReason(&packet.Disconnect{Reason: reason}, text)
+	}
+	s.sealed = true
+	s.flush()
+	unsure := s.spoke && !s.broken && !errors.Is(err, errGone)
+	s.mu.Unlock()
+	if unsure {
+		s.linger()
+	}
+}
+
+// awaitAcks waits until every message read is acknowledged or refused.
+func (s *session) awaitAcks(ctx context.Context) {
+	stop := context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.change.Broadcast()
+	})
+	defer stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.inFlight() > 0 && !s.broken && !s.muted && ctx.Err() == nil {
+		s.change.Wait()
+	}
+}
+
+// linger lets the peer read our last words: closing with unread input would
+// make the system throw them away.
+func (s *session) linger() {
+	half, ok := s.conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = s.conn.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.CopyN(io.Discard, s.conn, int64(s.srv.cfg.maxPacket()))
+}
+
+// trail tells the house of a message it will not keep.
+func (s *session) trail(id device.ID, topic string, raw []byte, contentType string, err error) {
+	s.srv.gate.Refused(refusalOf(id, topic, raw, contentType, err))
+}

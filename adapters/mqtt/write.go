@@ -1,0 +1,172 @@
+package mqtt
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
+)
+
+// output is what waits to be written. The writer runs only while there is
+// something, so an idle connection costs one goroutine, and everything that
+// gathers during a write leaves in the next one.
+type output struct {
+	out     []byte
+	after   []*delivery // QoS 0 deliveries in out, settled once it is written
+	writing bool
+	spoke   bool // something was queued at least once
+	broken  bool // the peer cannot be written to
+}
+
+const keptBuffer = 64 << 10 // larger buffers are left to the collector
+
+// send queues a packet.
+func (s *session) send(p packet.Packet) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.append(p)
+	return nil
+}
+
+// append queues a packet of ours, which always can be encoded; one the client
+// said it cannot take is left out (3.1.2.11.4). It reports whether it was
+// queued. The lock is held.
+func (s *session) append(p packet.Packet) bool {
+	if s.sealed || s.broken {
+		return false
+	}
+	start := len(s.room())
+	out, err := p.Append(s.out, s.version)
+	if err == nil && len(out)-start > s.peerPacketLimit() {
+		out = out[:start]
+	}
+	if err != nil {
+		s.srv.cfg.Logger.Error("mqtt: cannot encode a packet", "type", p.Type().String(), "error", err)
+	}
+	s.out, s.spoke = out, true
+	s.kick()
+	return len(out) > start
+}
+
+// appendReason queues a refusal with its reason in words, where the client
+// wants them and can take them.
+func (s *session) appendReason(p packet.Packet, text string) {
+	props := reasonText(text)
+	switch p := p.(type) {
+	case *packet.Ack:
+		if s.problems {
+			with := *p
+			with.Properties = props
+			if s.append(&with) {
+				return
+			}
+		}
+	case *packet.Connack:
+		with := *p
+		with.Properties = props
+		if s.append(&with) {
+			return
+		}
+	case *packet.Disconnect:
+		with := *p
+		with.Properties = props
+		if s.append(&with) {
+			return
+		}
+	}
+	s.append(p)
+}
+
+func reasonText(text string) packet.Properties {
+	if text == "" {
+		return nil
+	}
+	var p packet.Properties
+	p.AddText(packet.ReasonString, cut(text))
+	return p
+}
+
+func (s *session) peerPacketLimit() int {
+	if s.peerPacket == 0 {
+		return packet.MaxPacketBytes // before CONNECT
+	}
+	return s.peerPacket
+}
+
+// room makes sure there is a buffer to append to.
+func (s *session) room() []byte {
+	if s.out == nil {
+		if b, ok := s.srv.buffers.Get().(*[]byte); ok {
+			s.out = (*b)[:0]
+		} else {
+			s.out = make([]byte, 0, 512)
+		}
+	}
+	return s.out
+}
+
+// kick starts the writer when there is something to write.
+func (s *session) kick() {
+	if len(s.out) > 0 && !s.writing && !s.broken {
+		s.writing = true
+		go s.write()
+	}
+}
+
+// flush waits until everything is written or the peer is lost. The lock is held.
+func (s *session) flush() {
+	for s.writing {
+		s.change.Wait()
+	}
+}
+
+func (s *session) write() {
+	var err error
+	defer func() {
+		if err != nil {
+			s.writeFailed(err)
+		}
+	}()
+	defer s.contain(&err)
+	runtime.Gosched() // let whoever is acknowledging a batch finish: fewer, larger writes
+	for {
+		buf, after := s.take()
+		if buf == nil {
+			return
+		}
+		_ = s.conn.SetWriteDeadline(time.Now().Add(s.srv.cfg.WriteTimeout))
+		_, err = s.conn.Write(buf)
+		if cap(buf) <= keptBuffer {
+			s.srv.buffers.Put(&buf)
+		}
+		if err != nil {
+			return
+		}
+		for _, d := range after {
+			d.written()
+		}
+	}
+}
+
+// take hands over what is queued; nil when the writer shall stop.
+func (s *session) take() ([]byte, []*delivery) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	buf, after := s.out, s.after
+	s.out, s.after = nil, nil
+	if len(buf) == 0 {
+		s.writing = false
+		buf = nil
+	}
+	s.change.Broadcast()
+	return buf, after
+}
+
+func (s *session) writeFailed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken, s.writing = true, false
+	s.endLocked(err)
+	s.change.Broadcast()
+	_ = s.conn.Close() // nothing more can be said; wakes the reader
+}
