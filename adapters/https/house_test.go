@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/adapters/adaptertest"
 	"github.com/tributary-iot/tributary/adapters/https"
 	"github.com/tributary-iot/tributary/device"
@@ -52,9 +53,15 @@ func open(t *testing.T, cfg https.Config, gate *adaptertest.Gate) *house {
 // that locks, waits and lingers take no time and happen exactly when due.
 func bubble(t *testing.T, cfg https.Config, gate *adaptertest.Gate, f func(h *house)) {
 	t.Helper()
+	bubbleOn(t, cfg, gate, gate, f)
+}
+
+// bubbleOn is bubble with a gate that the server sees in place of the test's.
+func bubbleOn(t *testing.T, cfg https.Config, gate *adaptertest.Gate, seen adapters.Gate, f func(h *house)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-		server, err := https.OpenOn(l, cfg, gate)
+		server, err := https.OpenOn(l, cfg, seen)
 		if err != nil {
 			t.Fatal(err)
 		}
