@@ -1,0 +1,144 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tributary-iot/tributary/device"
+)
+
+// Belt is an open pipeline.
+type Belt struct {
+	opts    Options
+	log     *slog.Logger
+	metrics *metrics
+
+	nc  *nats.Conn // publishing and requests
+	js  jetstream.JetStream
+	rnc *nats.Conn // reading: a slow reader never delays an acknowledgement
+	rjs jetstream.JetStream
+
+	telemetry, commands, events, letters *publisher
+	deadLetters                          *deadLetters
+
+	closeOnce sync.Once
+}
+
+// Open connects, checks the server, makes missing streams and buckets and
+// starts the publishers. ctx bounds the opening only. Close the Belt before
+// the embedded server.
+func Open(ctx context.Context, o Options) (*Belt, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	b := &Belt{opts: o, log: o.Logger, metrics: newMetrics(o.Registerer)}
+	if err := b.open(ctx); err != nil {
+		b.disconnect()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *Belt) open(ctx context.Context) (err error) {
+	if b.nc, err = b.connect("publish"); err != nil {
+		return err
+	}
+	if err := checkServer(b.nc); err != nil {
+		return err
+	}
+	if b.rnc, err = b.connect("read"); err != nil {
+		return err
+	}
+	if b.js, err = jetstream.New(b.nc); err != nil {
+		return err
+	}
+	if b.rjs, err = jetstream.New(b.rnc); err != nil {
+		return err
+	}
+	if _, err := b.js.AccountInfo(ctx); err != nil {
+		return fmt.Errorf("pipeline: the NATS server gives this account no JetStream; enable it (jetstream {}) for the account: %w", err)
+	}
+	if err := b.ensureStreams(ctx); err != nil {
+		return fmt.Errorf("pipeline: %w", err)
+	}
+	b.opts.MaxMessageBytes = min(b.opts.MaxMessageBytes, int(b.nc.MaxPayload())-envelopeBytes)
+	return b.openPublishers()
+}
+
+func (b *Belt) openPublishers() (err error) {
+	for _, p := range []struct {
+		to     **publisher
+		stream string
+		depth  int
+	}{
+		{&b.telemetry, TelemetryStream, telemetryDepth},
+		// Compare-and-set streams have one commit in flight: a refused one must
+		// not be overtaken by what was sent after it.
+		{&b.commands, CommandStream, 1}, {&b.events, CommandEventStream, 1}, {&b.letters, DeadLetterStream, 1},
+	} {
+		if *p.to, err = b.openPublisher(p.stream, p.depth); err != nil {
+			return err
+		}
+	}
+	b.deadLetters = b.openDeadLetters()
+	return nil
+}
+
+// Durability is what an acknowledgement of this belt means.
+func (b *Belt) Durability() Durability { return b.opts.Durability }
+
+// MaxMessageBytes is the largest payload Submit takes: the configured limit or
+// the server's, whichever is smaller.
+func (b *Belt) MaxMessageBytes() int { return b.opts.MaxMessageBytes }
+
+// Healthy says whether messages can be stored now.
+func (b *Belt) Healthy() error {
+	if b.opts.Server != nil {
+		if err := b.opts.Server.Healthy(); err != nil {
+			return err
+		}
+	}
+	if !b.nc.IsConnected() {
+		return fmt.Errorf("pipeline: not connected to NATS (%s)", b.nc.Status())
+	}
+	for _, p := range []*publisher{b.telemetry, b.commands, b.events} {
+		if err := p.healthy(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close finishes what was submitted and disconnects; what is not known to be
+// stored when ctx ends is answered Unavailable. A second call does nothing.
+// Persisters, feeds and mailboxes are stopped before.
+func (b *Belt) Close(ctx context.Context) (err error) {
+	b.closeOnce.Do(func() {
+		b.deadLetters.close(ctx)
+		for _, p := range []*publisher{b.letters, b.events, b.commands, b.telemetry} {
+			err = errors.Join(err, p.close(ctx))
+		}
+		b.disconnect()
+	})
+	return err
+}
+
+func (b *Belt) disconnect() {
+	for _, nc := range []*nats.Conn{b.rnc, b.nc} {
+		if nc != nil {
+			nc.Close()
+		}
+	}
+}
+
+// unavailable is what a device is told when the outcome is not known.
+func unavailable(cause error) error {
+	return device.Wrap(device.Unavailable, "the message may not have been stored, send it again", cause)
+}

@@ -1,0 +1,11 @@
+// Package pipeline is the belt everything travels on: one durable stream of
+// telemetry, one of commands, one of what became of them, and the buckets that
+// remember who may speak and who holds which device. It alone imports nats.go
+// and jetstreamext; the rooms around it speak the words of package device.
+//
+// One file is one thing that lives in JetStream: subject.go holds the only
+// subject names, streams.go the only stream settings, publish.go and
+// groupcommit.go the way in, persist.go the way to the store, feed.go the way
+// to live readers, deadletter.go what was refused, bucket.go the registry's
+// records.
+package pipeline

@@ -1,0 +1,76 @@
+package pipeline
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Durability says what an acknowledgement of this belt means.
+type Durability string
+
+// The durabilities. Trusted is what an external server gives: we ask for
+// strict, and whether it syncs is its operator's word.
+const (
+	Strict  Durability = "strict"
+	Relaxed Durability = "relaxed"
+	Trusted Durability = "trusted"
+)
+
+// Server is an embedded NATS server (pipeline/embedded.Server).
+type Server interface {
+	InProcessConn() (net.Conn, error)
+	Credentials() (user, password string)
+	Healthy() error
+}
+
+// Options say which server to use and how much to hold. One of Server and URL
+// is required; the rest has defaults.
+type Options struct {
+	Server     Server     // in process
+	URL        string     // or external: nats://user:password@host:4222[,…]
+	Durability Durability // of Server: Strict (default) or Relaxed
+	Replicas   int        // of streams made on an external cluster; default 1
+
+	NodeName        string        // shown in connections, events and leases; default "tributary"
+	MaxMessageBytes int           // payload of one message; default 1 MiB; an external server's limit may lower it
+	QueueMessages   int           // waiting for a commit, per stream; default 10,000
+	QueueBytes      int           // the same in bytes; default 64 MiB
+	BusyAfter       time.Duration // how long Submit blocks on a full queue; default 3 s
+	AckTimeout      time.Duration // without a reply for so long the outcome is unknown; default 5 s
+	DeadLetterBytes int64         // DEAD_LETTERS keeps the newest; default 256 MiB
+
+	Logger     *slog.Logger          // nil: silent
+	Registerer prometheus.Registerer // nil: metrics are kept, not shown
+}
+
+// withDefaults fills what is not set and checks what is.
+func (o Options) withDefaults() (Options, error) {
+	if (o.Server == nil) == (o.URL == "") {
+		return o, errors.New("pipeline: exactly one of an embedded server and a URL is needed")
+	}
+	o.Durability = cmp.Or(o.Durability, Strict)
+	if o.Durability != Strict && o.Durability != Relaxed {
+		return o, fmt.Errorf("pipeline: durability %q is neither strict nor relaxed", o.Durability)
+	}
+	if o.URL != "" {
+		o.Durability = Trusted
+	}
+	o.Replicas = cmp.Or(o.Replicas, 1)
+	o.NodeName = cmp.Or(o.NodeName, "tributary")
+	o.MaxMessageBytes = cmp.Or(o.MaxMessageBytes, 1<<20)
+	o.QueueMessages = cmp.Or(o.QueueMessages, 10_000)
+	o.QueueBytes = cmp.Or(o.QueueBytes, 64<<20)
+	o.BusyAfter = cmp.Or(o.BusyAfter, 3*time.Second)
+	o.AckTimeout = cmp.Or(o.AckTimeout, 5*time.Second)
+	o.DeadLetterBytes = cmp.Or(o.DeadLetterBytes, defaultDeadLetterBytes)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o, nil
+}

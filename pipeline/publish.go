@@ -1,0 +1,244 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
+
+	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/device/devicepb"
+)
+
+// ErrWrongLastSequence means that a compare-and-set item was not stored,
+// because somebody else wrote to its subject since.
+var ErrWrongLastSequence = errors.New("pipeline: wrong last sequence: another message was stored first")
+
+// maxSubjectBytes is far above what subject.go makes and far below the control
+// line of 4 KiB, beyond which the server closes the connection all share.
+const maxSubjectBytes = 2048
+
+// item is one message on its way into a stream. done is called exactly once,
+// from another goroutine, with the sequence it was stored at (0 when only that
+// is not known), and must not block.
+type item struct {
+	subject string
+	header  nats.Header // more headers, nil for none; never a Nats-Msg-Id, which is the publisher's
+	body    []byte
+	cas     bool   // store only if lastSeq is the last sequence of casSubject
+	lastSeq uint64 // 0: nothing may be there
+	casOn   string // a subject or filter; "" is the item's own subject
+	done    func(seq uint64, err error)
+}
+
+func (it *item) size() int { return len(it.subject) + len(it.body) + 256 }
+
+// Submit validates m and queues it for the stream; see adapters.Gate for what
+// it promises.
+func (b *Belt) Submit(m *device.Message, done func(error)) error {
+	if err := m.Validate(); err != nil {
+		return err
+	}
+	if len(m.Payload) > b.opts.MaxMessageBytes {
+		return device.Errorf(device.TooLarge, "payload is %d bytes long, the limit is %d", len(m.Payload), b.opts.MaxMessageBytes)
+	}
+	return b.telemetry.publish(item{
+		subject: TelemetrySubject(m.ID(), m.Channel), body: devicepb.MarshalMessage(m),
+		done: func(_ uint64, err error) { done(err) },
+	})
+}
+
+// publisher is the way into one stream: a bounded queue, and one goroutine
+// that commits what waits in it, in order (groupcommit.go).
+type publisher struct {
+	b      *Belt
+	stream string
+	inbox  *inbox
+	ids    string        // prefix of our message ids
+	nextID atomic.Uint64 // the rest of them
+	lastOK atomic.Uint64 // highest sequence known to be stored
+
+	mu     sync.Mutex
+	queue  []item
+	bytes  int
+	closed bool
+	space  chan struct{} // closed when the queue shrinks; nil when nobody waits
+	wake   chan struct{} // capacity 1: something was queued or closed
+
+	slots   chan struct{} // one for each commit that may be in flight
+	groups  chan *group   // sent, in order, waiting for their replies
+	stopped chan struct{} // closed when all is answered
+	abort   context.CancelFunc
+	ctx     context.Context // ends when Close gives up
+	stuck   atomic.Int64    // unix seconds since when commits are unanswered; 0: not
+}
+
+func (b *Belt) openPublisher(stream string, depth int) (*publisher, error) {
+	p := &publisher{b: b, stream: stream, ids: nuid.Next() + ".", wake: make(chan struct{}, 1),
+		slots: make(chan struct{}, depth), groups: make(chan *group, depth), stopped: make(chan struct{})}
+	var err error
+	if p.inbox, err = openInbox(b.nc); err != nil {
+		return nil, fmt.Errorf("pipeline: publisher of %s: %w", stream, err)
+	}
+	p.ctx, p.abort = context.WithCancel(context.Background())
+	p.start()
+	return p, nil
+}
+
+// publish queues an item. A full queue blocks for BusyAfter, then answers an
+// error of code Busy. An error means that done is not called.
+func (p *publisher) publish(it item) error {
+	if len(it.subject) > maxSubjectBytes {
+		return device.Errorf(device.Invalid, "address is too long")
+	}
+	if len(it.body)+headerRoom(it.header) > p.b.maxBody() {
+		return device.Errorf(device.TooLarge, "message with its properties and measurements is %d bytes long, the limit is %d", len(it.body), p.b.maxBody())
+	}
+	var timeout <-chan time.Time
+	for {
+		space, err := p.enqueue(&it)
+		if space == nil {
+			return err
+		}
+		if timeout == nil {
+			p.b.metrics.queueFull.WithLabelValues(p.stream).Inc()
+			t := time.NewTimer(p.b.opts.BusyAfter)
+			defer t.Stop()
+			timeout = t.C
+		}
+		select {
+		case <-space:
+		case <-timeout:
+			return device.Errorf(device.Busy, "the server cannot store messages fast enough now, try again")
+		}
+	}
+}
+
+// enqueue answers a channel to wait on when the queue is full.
+func (p *publisher) enqueue(it *item) (<-chan struct{}, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, device.Errorf(device.Unavailable, "the server is stopping, try again")
+	}
+	size := it.size()
+	if n := len(p.queue); n > 0 && (n >= p.b.opts.QueueMessages || p.bytes+size > p.b.opts.QueueBytes) {
+		if p.space == nil {
+			p.space = make(chan struct{})
+		}
+		return p.space, nil
+	}
+	p.queue = append(p.queue, *it)
+	p.bytes += size
+	if len(p.queue) == 1 {
+		select {
+		case p.wake <- struct{}{}:
+		default:
+		}
+	}
+	return nil, nil
+}
+
+// take blocks until something is queued and answers the oldest of it, at most
+// limit messages and maxGroupBytes; nil when the publisher is closed and empty.
+func (p *publisher) take(into []item, limit int) []item {
+	for {
+		p.mu.Lock()
+		n, bytes := 0, 0
+		for n < len(p.queue) && n < limit && (n == 0 || bytes+p.queue[n].size() <= maxGroupBytes) {
+			bytes += p.queue[n].size()
+			n++
+		}
+		if n > 0 {
+			into = append(into[:0], p.queue[:n]...)
+			rest := copy(p.queue, p.queue[n:])
+			clear(p.queue[rest:])
+			p.queue, p.bytes = p.queue[:rest], p.bytes-bytes
+			if p.space != nil {
+				close(p.space)
+				p.space = nil
+			}
+		}
+		closed := p.closed
+		p.mu.Unlock()
+		if n > 0 {
+			return into
+		}
+		if closed {
+			return nil
+		}
+		<-p.wake
+	}
+}
+
+// publishWait publishes one item and waits for its fate. A ctx that ends first
+// leaves the fate unknown.
+func (p *publisher) publishWait(ctx context.Context, it item) (uint64, error) {
+	type fate struct {
+		seq uint64
+		err error
+	}
+	ch := make(chan fate, 1)
+	it.done = func(seq uint64, err error) { ch <- fate{seq, err} }
+	if err := p.publish(it); err != nil {
+		return 0, err
+	}
+	select {
+	case f := <-ch:
+		return f.seq, f.err
+	case <-ctx.Done():
+		return 0, unavailable(ctx.Err())
+	}
+}
+
+// close takes nothing more, commits what is queued and waits for the answers.
+func (p *publisher) close(ctx context.Context) error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+	var err error
+	select {
+	case <-p.stopped:
+	case <-ctx.Done():
+		err = fmt.Errorf("pipeline: publisher of %s did not finish: %w", p.stream, ctx.Err())
+		p.abort()
+		<-p.stopped
+	}
+	p.abort()
+	p.inbox.close()
+	return err
+}
+
+// healthy reports commits that are not answered.
+func (p *publisher) healthy() error {
+	if since := p.stuck.Load(); since != 0 {
+		return fmt.Errorf("pipeline: stream %s does not answer since %s", p.stream, time.Unix(since, 0).UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// id makes a message or batch id nobody else makes.
+func (p *publisher) id() string { return p.ids + strconv.FormatUint(p.nextID.Add(1), 36) }
+
+// maxBody is what an encoded message and its own headers may take, so that the
+// server's limit is not passed with the headers we add.
+func (b *Belt) maxBody() int { return int(b.nc.MaxPayload()) - 1024 }
+
+func headerRoom(h nats.Header) (n int) {
+	for k, vs := range h {
+		for _, v := range vs {
+			n += len(k) + len(v) + 4
+		}
+	}
+	return n
+}

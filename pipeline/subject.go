@@ -1,0 +1,180 @@
+package pipeline
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/tributary-iot/tributary/device"
+)
+
+// The streams and buckets, by name.
+const (
+	TelemetryStream    = "TELEMETRY"
+	CommandStream      = "COMMANDS"
+	CommandEventStream = "COMMAND_EVENTS"
+	DeadLetterStream   = "DEAD_LETTERS"
+	DeviceBucket       = "DEVICES"
+	LeaseBucket        = "LEASES"
+	telemetryRoot      = "telemetry"
+	commandRoot        = "command"
+	commandEventRoot   = "command-event"
+	deadLetterRoot     = "deadletter"
+	everything         = ".>"
+	subjectEscape      = '%'
+	bucketKeyEscape    = '=' // bucket keys may not hold a %
+	upperHex           = "0123456789ABCDEF"
+)
+
+// errSubject covers every subject these functions did not make.
+var errSubject = errors.New("pipeline: not a subject of ours")
+
+// TelemetrySubject is where a message of the device's channel is published:
+// telemetry.<tenant>.<device>[.<channel levels>]. Names are validated before;
+// the result is then at most about 1,400 bytes.
+func TelemetrySubject(id device.ID, channel string) string {
+	b := make([]byte, 0, len(telemetryRoot)+len(id.Tenant)+len(id.Device)+len(channel)+16)
+	b = appendDevice(append(b, telemetryRoot...), id)
+	if channel == "" {
+		return string(b)
+	}
+	for level := range strings.SplitSeq(channel, "/") {
+		b = appendLevel(append(b, '.'), level, subjectEscape)
+	}
+	return string(b)
+}
+
+// ParseTelemetrySubject is the reverse of TelemetrySubject; it takes nothing
+// TelemetrySubject would not have made.
+func ParseTelemetrySubject(subject string) (id device.ID, channel string, err error) {
+	levels := strings.Split(subject, ".")
+	if len(levels) < 3 || levels[0] != telemetryRoot {
+		return id, "", errSubject
+	}
+	for i, level := range levels[1:] {
+		if levels[1+i], err = unescape(level, subjectEscape); err != nil {
+			return id, "", err
+		}
+	}
+	id, channel = device.ID{Tenant: levels[1], Device: levels[2]}, strings.Join(levels[3:], "/")
+	if TelemetrySubject(id, channel) != subject {
+		return device.ID{}, "", errSubject
+	}
+	return id, channel, nil
+}
+
+// telemetryFilter is what a reader of a tenant's, or of one device's, messages
+// filters by. A device needs two: a subject and everything below it.
+func telemetryFilter(tenant, devicename string) []string {
+	if devicename == "" {
+		return []string{string(appendLevel([]byte(telemetryRoot+"."), tenant, subjectEscape)) + everything}
+	}
+	own := TelemetrySubject(device.ID{Tenant: tenant, Device: devicename}, "")
+	return []string{own, own + everything}
+}
+
+// commandSubject is a device's mailbox.
+func commandSubject(id device.ID) string {
+	return string(appendDevice([]byte(commandRoot), id))
+}
+
+// commandEventSubject is where the transitions of a device's commands go.
+func commandEventSubject(id device.ID) string {
+	return string(appendDevice([]byte(commandEventRoot), id))
+}
+
+// deadLetterSubject is where the refused messages of a device go.
+func deadLetterSubject(id device.ID) string {
+	return string(appendDevice([]byte(deadLetterRoot), id))
+}
+
+// parseDeviceSubject reads <root>.<tenant>.<device>.
+func parseDeviceSubject(root, subject string) (id device.ID, err error) {
+	levels := strings.Split(subject, ".")
+	if len(levels) != 3 || levels[0] != root {
+		return id, errSubject
+	}
+	if id.Tenant, err = unescape(levels[1], subjectEscape); err != nil {
+		return device.ID{}, err
+	}
+	if id.Device, err = unescape(levels[2], subjectEscape); err != nil {
+		return device.ID{}, err
+	}
+	if string(appendDevice([]byte(root), id)) != subject {
+		return device.ID{}, errSubject
+	}
+	return id, nil
+}
+
+// deviceKey is the device's key in a bucket: tenant.device, escaped with "=".
+func deviceKey(id device.ID) string {
+	return tenantKey(id.Tenant) + string(appendLevel(nil, id.Device, bucketKeyEscape))
+}
+
+// tenantKey is what the keys of a tenant's devices begin with.
+func tenantKey(tenant string) string { return string(appendLevel(nil, tenant, bucketKeyEscape)) + "." }
+
+// parseDeviceKey is the reverse of deviceKey.
+func parseDeviceKey(key string) (id device.ID, err error) {
+	tenant, name, ok := strings.Cut(key, ".")
+	if !ok {
+		return id, errSubject
+	}
+	if id.Tenant, err = unescape(tenant, bucketKeyEscape); err != nil {
+		return device.ID{}, err
+	}
+	if id.Device, err = unescape(name, bucketKeyEscape); err != nil {
+		return device.ID{}, err
+	}
+	if deviceKey(id) != key {
+		return device.ID{}, errSubject
+	}
+	return id, nil
+}
+
+func appendDevice(b []byte, id device.ID) []byte {
+	b = appendLevel(append(b, '.'), id.Tenant, subjectEscape)
+	return appendLevel(append(b, '.'), id.Device, subjectEscape)
+}
+
+// appendLevel escapes one level: bytes outside [A-Za-z0-9_-] become %XX in
+// upper case, an empty level becomes a lone %.
+func appendLevel(b []byte, level string, escape byte) []byte {
+	if level == "" {
+		return append(b, escape)
+	}
+	for i := range len(level) {
+		if c := level[i]; plain(c) {
+			b = append(b, c)
+		} else {
+			b = append(b, escape, upperHex[c>>4], upperHex[c&15])
+		}
+	}
+	return b
+}
+
+func plain(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-'
+}
+
+func unescape(level string, escape byte) (string, error) {
+	if level == string(rune(escape)) {
+		return "", nil
+	}
+	b := make([]byte, 0, len(level))
+	for i := 0; i < len(level); i++ {
+		switch c := level[i]; {
+		case plain(c):
+			b = append(b, c)
+		case c == escape && i+2 < len(level):
+			hi, lo := strings.IndexByte(upperHex, level[i+1]), strings.IndexByte(upperHex, level[i+2])
+			if hi < 0 || lo < 0 {
+				return "", errSubject
+			}
+			b = append(b, byte(hi<<4|lo))
+			i += 2
+		default:
+			return "", errSubject
+		}
+	}
+	return string(b), nil
+}
