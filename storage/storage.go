@@ -6,6 +6,10 @@
 // Every engine is one folder below and proves itself with storagetest.Test.
 // Engines may import device/devicepb, because what they keep of a message is
 // the stream's own bytes (Message.Body).
+//
+// Times are compared, ordered and, but for those within a message's own body,
+// kept in whole microseconds, rounded down: as PostgreSQL does. All messages of
+// a store come from one stream; command events may come from several.
 package storage
 
 import (
@@ -35,7 +39,8 @@ type Store interface {
 	// must equal {Epoch, From} (ErrPosition). A first batch of a higher epoch
 	// has From 0 and is taken whatever the stored sequence was; rows of
 	// the older epoch stay readable. A Message the engine cannot take at all
-	// is its *device.Error of code Invalid, wrapped in a *BadMessage.
+	// is its *device.Error of code Invalid, wrapped in a *BadMessage. The store
+	// keeps no memory of the batch: its slices may be used again.
 	Write(ctx context.Context, b Batch) error
 
 	// Position is where the stream's next batch must start; zero for a
@@ -91,14 +96,17 @@ type Reader interface {
 	// Latest answers the last value of every series of one device (device set)
 	// or of the tenant (device empty), ordered by device, channel, name.
 	// A measurement dated more than 10 minutes after its stream time counts as
-	// of its stream time, so that a wrong clock does not stick.
+	// of its stream time, and is answered with it, so that a wrong clock does
+	// not stick. Of equal times the one stored last wins. Devices without
+	// values do not count against Limit.
 	Latest(ctx context.Context, q LatestQuery) ([]LatestValue, error)
 
 	// Command answers a command by id with its events, or an *device.Error of
-	// code NotFound. devicename may be empty.
+	// code NotFound. devicename may be empty. Transitions stored before their
+	// request wait unseen until it comes; a repeated request changes nothing.
 	Command(ctx context.Context, tenant, devicename, id string) (device.CommandRecord, error)
 
-	// Commands lists a tenant's commands, newest first.
+	// Commands lists a tenant's commands, newest first, by (created, id).
 	Commands(ctx context.Context, q CommandQuery) (CommandPage, error)
 
 	// Events answers the command events of a tenant (and device, when set)
@@ -169,5 +177,5 @@ type EventQuery struct {
 	Tenant, Device string
 	Stream         string
 	After          device.Position
-	Limit          int
+	Limit          int // 1 to 10,000
 }

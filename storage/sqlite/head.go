@@ -1,0 +1,215 @@
+package sqlite
+
+import (
+	"math"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tributary-iot/tributary/device"
+)
+
+// A head is the messages committed to hot but not yet sealed, in memory as
+// reads and the seal want them: by device, and by series. A head belongs to one
+// partition and becomes the seal of its number. It only ever grows, until it
+// is replaced by the next and then sealed.
+type head struct {
+	seal     int64 // its number in the file, once sealed
+	bucket   int64 // start of its partition
+	firstHot int64 // hot rows it holds, all of them in [firstHot, lastHot]
+	lastHot  int64
+	born     time.Time // when its first message came
+
+	mu      sync.RWMutex // guards what follows
+	rows    int
+	bytes   int64
+	devices map[device.ID]*deviceHead
+}
+
+// Estimates of memory beside the bodies themselves.
+const (
+	recordOverhead = 80
+	pointOverhead  = 36
+	seriesOverhead = 400
+	deviceOverhead = 400
+)
+
+type seriesKey struct{ channel, name string }
+
+type deviceHead struct {
+	records []record // in stream order
+	series  map[seriesKey]*seriesHead
+	order   []*seriesHead // as last seen: the next message most likely has the same series in the same order
+}
+
+type seriesHead struct {
+	key    seriesKey
+	points []point // in stream order
+	texts  []string
+	last   lastValue
+}
+
+// lastValue is the newest value of a series, by the time it counts as.
+type lastValue struct {
+	time  int64
+	pos   device.Position
+	unit  string
+	value device.Value
+}
+
+// clockSlack is how far after its stream time a measurement may be dated and
+// still count as of its own time for Latest.
+const clockSlack = int64(10 * time.Minute / time.Microsecond)
+
+func newHead(seal, bucket int64) *head {
+	return &head{seal: seal, bucket: bucket, devices: map[device.ID]*deviceHead{}}
+}
+
+// incoming is a message about to be stored, with what is known of it by now.
+type incoming struct {
+	record
+	msg *device.Message
+}
+
+// add takes the messages of one committed hot row.
+func (h *head) add(hotID int64, in []incoming) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.rows == 0 {
+		h.firstHot, h.born = hotID, time.Now()
+	}
+	h.lastHot = hotID
+	for i := range in {
+		h.addOne(&in[i])
+	}
+	h.rows += len(in)
+}
+
+func (h *head) addOne(in *incoming) {
+	d := h.devices[in.msg.ID()]
+	if d == nil {
+		d = &deviceHead{series: map[seriesKey]*seriesHead{}}
+		h.devices[device.ID{Tenant: strings.Clone(in.msg.Tenant), Device: strings.Clone(in.msg.Device)}] = d
+		h.bytes += deviceOverhead
+	}
+	d.records = append(d.records, in.record)
+	h.bytes += int64(len(in.body)) + recordOverhead
+	at := 0
+	for i := range in.msg.Measurements {
+		m := &in.msg.Measurements[i]
+		if m.Value.Kind() == device.KindNone {
+			continue
+		}
+		h.bytes += d.find(at, in.msg.Channel, m.Name, &h.bytes).add(in, m)
+		at++
+	}
+}
+
+// find gives the series; at is its place among the message's measurements.
+func (d *deviceHead) find(at int, channel, name string, bytes *int64) *seriesHead {
+	if at < len(d.order) && d.order[at].key.name == name && d.order[at].key.channel == channel {
+		return d.order[at]
+	}
+	key := seriesKey{channel, name}
+	s := d.series[key]
+	if s == nil {
+		key = seriesKey{strings.Clone(channel), strings.Clone(name)}
+		s = &seriesHead{key: key}
+		d.series[key] = s
+		*bytes += seriesOverhead + int64(len(channel)+len(name))
+	}
+	if at < len(d.order) {
+		d.order[at] = s
+	} else {
+		d.order = append(d.order, s)
+	}
+	return s
+}
+
+// add takes one value and answers the memory it takes.
+func (s *seriesHead) add(in *incoming, m *device.Measurement) int64 {
+	p, size := point{time: micros(m.Time), kind: m.Value.Kind()}, int64(pointOverhead)
+	switch p.kind {
+	case device.KindString, device.KindBytes:
+		p.bits = uint64(len(s.texts))
+		text := strings.Clone(m.Value.Text())
+		s.texts = append(s.texts, text)
+		size += int64(len(text)) + 16
+	default:
+		p.bits = valueBits(m.Value)
+	}
+	s.points = append(s.points, p)
+	effective := p.time
+	if effective > in.stored+clockSlack {
+		effective = in.stored
+	}
+	if s.last.value.Kind() == device.KindNone || effective >= s.last.time {
+		if s.last.unit != m.Unit {
+			s.last.unit = strings.Clone(m.Unit)
+		}
+		s.last.time, s.last.pos, s.last.value = effective, in.pos, s.value(p)
+	}
+	return size
+}
+
+// value gives p as the word.
+func (s *seriesHead) value(p point) device.Value { return makeValue(p, s.texts) }
+
+func (h *head) size() (rows int, bytes int64) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.rows, h.bytes
+}
+
+// records gives the messages of a device, in stream order; nil for none.
+// Records never change once added, so the slice may be read at leisure.
+func (h *head) records(id device.ID) []record {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if d := h.devices[id]; d != nil {
+		return d.records
+	}
+	return nil
+}
+
+// points gives the points of a series, in stream order, likewise.
+func (h *head) points(id device.ID, key seriesKey) ([]point, []string) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if d := h.devices[id]; d != nil {
+		if s := d.series[key]; s != nil {
+			return s.points, s.texts
+		}
+	}
+	return nil, nil
+}
+
+func valueBits(v device.Value) uint64 {
+	switch v.Kind() {
+	case device.KindDouble:
+		return math.Float64bits(v.Double())
+	case device.KindInt:
+		return uint64(v.Int())
+	case device.KindBool:
+		if v.Bool() {
+			return 1
+		}
+	}
+	return 0
+}
+
+func makeValue(p point, texts []string) device.Value {
+	switch p.kind {
+	case device.KindDouble:
+		return device.Double(math.Float64frombits(p.bits))
+	case device.KindInt:
+		return device.Int(int64(p.bits))
+	case device.KindBool:
+		return device.Bool(p.bits != 0)
+	case device.KindString:
+		return device.String(texts[p.bits])
+	case device.KindBytes:
+		return device.Bytes([]byte(texts[p.bits]))
+	}
+	return device.Value{}
+}

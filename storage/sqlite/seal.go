@@ -1,0 +1,249 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+)
+
+// sealLoop seals what is queued, what is old, and applies retention.
+func (s *Store) sealLoop() {
+	tick := time.NewTicker(min(s.cfg.SealEvery, time.Minute))
+	defer tick.Stop()
+	retry := time.NewTimer(time.Hour)
+	defer retry.Stop()
+	for {
+		select {
+		case <-s.closing:
+			return
+		case <-s.kick:
+		case <-retry.C:
+		case <-tick.C:
+			s.rotateIf(func(h *head) bool { return time.Since(h.born) >= s.cfg.SealEvery })
+		}
+		if err := s.sealQueue(context.Background()); err != nil {
+			s.log.Error("sealing failed; it is tried again in a second", "error", err)
+			retry.Reset(time.Second)
+		}
+	}
+}
+
+func (s *Store) wakeSealer() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Seal seals every message committed before the call, for tools and tests:
+// the store seals by itself.
+func (s *Store) Seal(ctx context.Context) error {
+	if !s.rotateIf(func(*head) bool { return true }) {
+		return fmt.Errorf("sqlite: the store is closed")
+	}
+	return s.sealQueue(ctx)
+}
+
+// rotateIf queues the active head when it holds something and want says so;
+// it answers false when the store is closing.
+func (s *Store) rotateIf(want func(*head) bool) bool {
+	select {
+	case s.writing <- struct{}{}:
+	case <-s.closing:
+		return false
+	}
+	defer func() { <-s.writing }()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.line.active.rows > 0 && want(s.line.active) {
+		s.line.rotate()
+	}
+	return true
+}
+
+// sealQueue seals the heads in the queue, one transaction each, then drops
+// what retention says and lets the log be short again.
+func (s *Store) sealQueue(ctx context.Context) error {
+	for {
+		select {
+		case <-s.closing:
+			return nil
+		default:
+		}
+		more, err := s.sealOldest(ctx)
+		s.setSealErr(err)
+		if err != nil {
+			s.stat.sealErrors.Add(1)
+			return err
+		}
+		if !more {
+			return s.retain(ctx)
+		}
+	}
+}
+
+func (s *Store) setSealErr(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sealErr = err
+	if err != nil { // whoever waits for room must hear of it
+		close(s.room)
+		s.room = make(chan struct{})
+	}
+}
+
+// sealOldest seals the oldest head of the queue; more is false when there was
+// none.
+func (s *Store) sealOldest(ctx context.Context) (more bool, err error) {
+	s.sealing.Lock()
+	defer s.sealing.Unlock()
+	queue := s.lineup().queue
+	if len(queue) == 0 {
+		return false, nil
+	}
+	h, start := queue[0], time.Now()
+	sealed, err := encodeHead(h) // before the transaction, so that it is short
+	if err != nil {
+		return false, err
+	}
+	err = inTx(ctx, s.writer, func(tx *sql.Tx) error { return s.sealInto(tx, h, sealed) })
+	if err != nil {
+		s.ids.clear() // it may hold ids of rows that were rolled back
+		return false, fmt.Errorf("sqlite: seal %d: %w", h.seal, err)
+	}
+	s.mu.Lock()
+	s.line.queue = append([]*head(nil), s.line.queue[1:]...)
+	close(s.room)
+	s.room = make(chan struct{})
+	s.mu.Unlock()
+	s.met.sealed(&s.stat, h.rows, time.Since(start))
+	s.checkpoint(ctx)
+	return true, nil
+}
+
+// sealInto writes a head's chunks, blocks and last values, and removes its hot
+// rows; all of it or nothing.
+func (s *Store) sealInto(tx *sql.Tx, h *head, sealed *sealedHead) error {
+	res, err := tx.Exec(`UPDATE meta SET sealed = ? WHERE owner = ? AND sealed = ?`, h.seal, s.owner, h.seal-1)
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n != 1 {
+		if err == nil {
+			err = errFenced
+		}
+		return err
+	}
+	part, err := s.partitionFor(tx, h.bucket)
+	if err != nil {
+		return err
+	}
+	if err := s.writeSealed(tx, h, sealed, part); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(`DELETE FROM hot WHERE id BETWEEN ? AND ?`, h.firstHot, h.lastHot); err != nil {
+		return err
+	}
+	_, err = tx.Exec(`UPDATE part SET recv_min = min(recv_min, ?), recv_max = max(recv_max, ?),
+		point_min = min(point_min, ?), point_max = max(point_max, ?), messages = messages + ?, bytes = bytes + ? WHERE id = ?`,
+		sealed.recv.min, sealed.recv.max, sealed.points.min, sealed.points.max, h.rows, sealed.bytes, part)
+	if err != nil {
+		return err
+	}
+	return s.refreshStats(tx)
+}
+
+func (s *Store) writeSealed(tx *sql.Tx, h *head, sealed *sealedHead, part int64) error {
+	blocks, err := tx.Prepare(fmt.Sprintf(`INSERT INTO msgblock_%d VALUES(?, ?, ?, ?, ?, ?)`, part))
+	if err != nil {
+		return err
+	}
+	defer blocks.Close()
+	chunks, err := tx.Prepare(fmt.Sprintf(`INSERT INTO chunk_%d VALUES(?, ?, ?, ?, ?, ?)`, part))
+	if err != nil {
+		return err
+	}
+	defer chunks.Close()
+	ids, err := s.ids.begin(tx)
+	if err != nil {
+		return err
+	}
+	defer ids.close()
+	for i := range sealed.devices {
+		d := &sealed.devices[i]
+		deviceID, err := ids.device(d.id)
+		if err != nil {
+			return err
+		}
+		if err := insertSpans(blocks, deviceID, h.seal, d.blocks); err != nil {
+			return err
+		}
+		for j := range d.series {
+			series := &d.series[j]
+			seriesID, err := ids.series(deviceID, series.key, &series.last)
+			if err != nil {
+				return err
+			}
+			if err := insertSpans(chunks, seriesID, h.seal, series.chunks); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func insertSpans(stmt *sql.Stmt, id, seal int64, spans []span) error {
+	for _, sp := range spans {
+		if _, err := stmt.Exec(id, sp.t0, seal, sp.t1, sp.n, sp.body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkpoint moves the log into the file and makes it short; a reader in the
+// way only means that it stays longer until the next time.
+func (s *Store) checkpoint(ctx context.Context) {
+	conn, err := s.writer.Conn(context.WithoutCancel(ctx))
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	for _, q := range []string{"PRAGMA busy_timeout = 50", "PRAGMA wal_checkpoint(TRUNCATE)", "PRAGMA busy_timeout = 5000"} {
+		if _, err := conn.ExecContext(context.WithoutCancel(ctx), q); err != nil {
+			s.log.Warn("checkpoint", "error", err)
+		}
+	}
+}
+
+// waitRoom waits while heads hold twice what one may, or too many are queued.
+func (s *Store) waitRoom(ctx context.Context) error {
+	for {
+		s.mu.RLock()
+		line, room, sealErr := s.line, s.room, s.sealErr
+		s.mu.RUnlock()
+		var total int64
+		for _, h := range line.all() {
+			_, n := h.size()
+			total += n
+		}
+		if len(line.queue) == 0 || total <= 2*s.cfg.SealBytes && len(line.queue) <= maxQueue {
+			return nil
+		}
+		if sealErr != nil {
+			return fmt.Errorf("sqlite: memory is full and cannot be sealed: %w", sealErr)
+		}
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.closing:
+			return errClosed
+		}
+	}
+}
+
+// maxQueue bounds how many heads wait: a backlog spread over many partitions
+// makes many small ones.
+const maxQueue = 64

@@ -1,0 +1,218 @@
+package storagetest
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/storage"
+)
+
+// model is the contract in its most obvious form: everything in one slice, in
+// the order it was stored, and looked through for every question.
+type model struct{ rows []device.Stored }
+
+func (m *model) messages(q storage.MessageQuery) (out []device.Stored) {
+	for _, row := range m.rows {
+		if row.Tenant != q.Tenant || row.Device != q.Device || q.Channel != nil && row.Channel != *q.Channel || !inWindow(row.ReceivedAt, q.Since, q.Until) {
+			continue
+		}
+		if q.Name != "" {
+			row.Measurements = slices.DeleteFunc(slices.Clone(row.Measurements), func(x device.Measurement) bool { return x.Name != q.Name })
+			if len(row.Measurements) == 0 {
+				continue
+			}
+		}
+		out = append(out, row)
+	}
+	slices.SortStableFunc(out, func(a, b device.Stored) int {
+		return cmp.Or(a.ReceivedAt.Compare(b.ReceivedAt), cmp.Compare(a.Position.Epoch, b.Position.Epoch), cmp.Compare(a.Position.Seq, b.Position.Seq))
+	})
+	return out
+}
+
+func (m *model) points(q storage.PointQuery) (out []storage.Point) {
+	at := map[time.Time]device.Value{}
+	for _, row := range m.rows {
+		if row.Tenant != q.Tenant || row.Device != q.Device || row.Channel != q.Channel {
+			continue
+		}
+		for _, x := range row.Measurements {
+			if x.Name == q.Name && inWindow(x.Time, q.Since, q.Until) {
+				at[x.Time] = x.Value
+			}
+		}
+	}
+	for t, v := range at {
+		out = append(out, storage.Point{Time: t, Value: v})
+	}
+	slices.SortFunc(out, func(a, b storage.Point) int { return a.Time.Compare(b.Time) })
+	return out[max(0, len(out)-q.Limit):]
+}
+
+func (m *model) latest(tenant, dev string) (out []storage.LatestValue) {
+	type key struct{ channel, name string }
+	last := map[key]storage.LatestValue{}
+	for _, row := range m.rows {
+		if row.Tenant != tenant || row.Device != dev {
+			continue
+		}
+		for _, x := range row.Measurements {
+			if x.Time.After(row.StoredAt.Add(10 * time.Minute)) {
+				x.Time = row.StoredAt
+			}
+			k := key{row.Channel, x.Name}
+			if have, ok := last[k]; !ok || !x.Time.Before(have.Time) {
+				last[k] = storage.LatestValue{Device: dev, Channel: row.Channel, Measurement: x, Position: row.Position}
+			}
+		}
+	}
+	for _, v := range last {
+		out = append(out, v)
+	}
+	slices.SortFunc(out, func(a, b storage.LatestValue) int {
+		return cmp.Or(cmp.Compare(a.Channel, b.Channel), cmp.Compare(a.Name, b.Name))
+	})
+	return out
+}
+
+func inWindow(t, since, until time.Time) bool {
+	return (since.IsZero() || !t.Before(since)) && (until.IsZero() || t.Before(until))
+}
+
+// testModel runs random work on store and model and compares their answers.
+func testModel(t *testing.T, open Open) {
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			w := &work{rig: newRig(t, open), rnd: rand.New(rand.NewPCG(seed, 1)), clock: noon}
+			for step := range 120 {
+				switch n := w.rnd.IntN(20); {
+				case n == 0:
+					w.reopen()
+				case n <= 2:
+					w.seal()
+				case n == 3:
+					w.pos = device.Position{Epoch: w.pos.Epoch + 1}
+				default:
+					w.batch()
+				}
+				if step%6 == 5 {
+					w.compare()
+				}
+			}
+			w.reopen()
+			w.compare()
+		})
+	}
+}
+
+// work is a random load, few names and times so that everything collides.
+type work struct {
+	*rig
+	model
+	rnd   *rand.Rand
+	clock time.Time // the stream's; it steps back now and then
+}
+
+func (w *work) pick(of ...string) string { return of[w.rnd.IntN(len(of))] }
+
+func (w *work) batch() {
+	b := storage.Batch{Stream: telemetry, Epoch: w.pos.Epoch, From: w.pos.Seq, To: w.pos.Seq}
+	for range w.rnd.IntN(40) {
+		b.To += uint64(1 + w.rnd.IntN(2)) // gaps
+		w.clock = w.clock.Add(time.Duration(w.rnd.IntN(400)-40) * time.Second)
+		m := message(w.pick("a", "b"), w.pick("", "x"), 0)
+		m.Tenant = w.pick("t", "t", "u")
+		m.ReceivedAt = w.clock.Add(-time.Duration(w.rnd.IntN(3)) * time.Second)
+		for range w.rnd.IntN(4) {
+			m.Measurements = append(m.Measurements, device.Measurement{Name: w.pick("v", "w"), Unit: w.pick("", "m"), Time: w.time(m.ReceivedAt), Value: w.value()})
+		}
+		b.Messages = append(b.Messages, stored(b.To, m, w.clock))
+		w.rows = append(w.rows, device.Stored{Message: *m, Position: device.Position{Epoch: w.pos.Epoch, Seq: b.To}, StoredAt: w.clock})
+	}
+	w.must(w.st.Write(w.t.Context(), b))
+	w.pos.Seq = b.To
+}
+
+func (w *work) time(received time.Time) time.Time {
+	switch w.rnd.IntN(12) {
+	case 0:
+		return time.Date(2099, 1, 1, 0, 0, w.rnd.IntN(30), 0, time.UTC)
+	case 1:
+		return time.Unix(int64(w.rnd.IntN(30)), 0).UTC()
+	case 2:
+		return received.Add(time.Duration(w.rnd.IntN(1300)-650) * time.Second)
+	case 3:
+		return received.Add(time.Duration(w.rnd.IntN(1000)) * time.Microsecond)
+	}
+	return received
+}
+
+func (w *work) value() device.Value {
+	switch w.rnd.IntN(12) {
+	case 0:
+		return device.String(w.pick("", "on", "off", "a rather long sentence about the state of a boiler"))
+	case 1:
+		return device.Bool(w.rnd.IntN(2) == 0)
+	case 2:
+		return device.Double(w.rnd.NormFloat64())
+	case 3:
+		return device.Bytes([]byte{byte(w.rnd.Uint32()), 0})
+	case 4, 5:
+		return device.Int(w.rnd.Int64() - w.rnd.Int64())
+	}
+	return device.Double(float64(w.rnd.IntN(500)) / 10)
+}
+
+// bound is no bound, or a time near what was stored.
+func (w *work) bound() time.Time {
+	if w.rnd.IntN(2) == 0 || len(w.rows) == 0 {
+		return time.Time{}
+	}
+	return w.rows[w.rnd.IntN(len(w.rows))].ReceivedAt.Add(time.Duration(w.rnd.IntN(3)-1) * time.Second)
+}
+
+func (w *work) compare() {
+	w.t.Helper()
+	for range 12 {
+		w.compareMessages()
+		q := storage.PointQuery{Tenant: w.pick("t", "u"), Device: w.pick("a", "b", "c"), Channel: w.pick("", "x"), Name: w.pick("v", "w", "no"),
+			Since: w.bound(), Until: w.bound(), Limit: 1 + w.rnd.IntN(100)}
+		points, err := w.st.Points(w.t.Context(), q)
+		w.must(err)
+		same(w.t, fmt.Sprintf("%+v", q), append([]storage.Point(nil), points...), append([]storage.Point(nil), w.model.points(q)...))
+	}
+	for _, tenant := range []string{"t", "u"} {
+		got, err := w.st.Latest(w.t.Context(), storage.LatestQuery{Tenant: tenant, Limit: 10})
+		w.must(err)
+		same(w.t, "latest of "+tenant, got, append(w.latest(tenant, "a"), w.latest(tenant, "b")...))
+	}
+}
+
+// compareMessages asks for all pages of a random question.
+func (w *work) compareMessages() {
+	w.t.Helper()
+	q := storage.MessageQuery{Tenant: w.pick("t", "u"), Device: w.pick("a", "b", "c"), Name: w.pick("", "", "v", "w", "no"),
+		Since: w.bound(), Until: w.bound(), Limit: 1 + w.rnd.IntN(60)}
+	if channel := w.pick("", "x", "any"); channel != "any" {
+		q.Channel = &channel
+	}
+	want := w.messages(q)
+	for {
+		page, err := w.st.Messages(w.t.Context(), q)
+		w.must(err)
+		from := max(0, len(want)-q.Limit)
+		same(w.t, fmt.Sprintf("%+v", q), append([]device.Stored(nil), page.Messages...), append([]device.Stored(nil), want[from:]...))
+		if (page.Next == "") != (from == 0) {
+			w.t.Fatalf("%+v: next is %q, %d messages are left", q, page.Next, from)
+		}
+		if from == 0 {
+			return
+		}
+		want, q.Cursor = want[:from], page.Next
+	}
+}
