@@ -383,6 +383,36 @@ func TestLeaseComesBackToAWaitingPoll(t *testing.T) {
 	})
 }
 
+// A session is told once that it lost its lease; a poll must not trust that
+// silence means it still has it.
+func TestPollAfterTwoTakeovers(t *testing.T) {
+	bubble(t, https.Config{}, &adaptertest.Gate{}, func(h *house) {
+		waiting := h.begin(context.Background(), "GET", commands+"?wait=20s", "")
+		synctest.Wait()
+		var mqtt adapters.Attachment
+		for range 2 {
+			var err error
+			if mqtt, err = h.gate.Attach(context.Background(), device.Session{Device: dev1, Protocol: device.MQTT}, func(device.Delivery) {}, func() {}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if len(h.gate.SettledAll()) == 0 { // the first leaves, and the lease comes back
+				mqtt.Detach("bye")
+				h.send("c1")
+				o := one(t, <-waiting)
+				if r := h.do("POST", commands+"/c1:accept", "lock_token="+o.LockToken); r.status != 204 {
+					t.Fatalf("%d %q", r.status, r.body)
+				}
+			}
+		}
+		h.send("c2")
+		if o := h.poll("?wait=9s"); o.ID != "c2" {
+			t.Errorf("%+v", o)
+		}
+		mqtt.Detach("bye")
+	})
+}
+
 func TestRespond(t *testing.T) {
 	gate := &adaptertest.Gate{}
 	gate.OnRespond = func(r device.Response) error {

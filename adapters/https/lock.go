@@ -45,16 +45,15 @@ func (s *session) take(p *poll, duration time.Duration) []*lock {
 	return taken
 }
 
-// drop forgets a lock and frees its place in its poll's window. The caller
-// holds s.mu, and runs what it returns afterwards.
-func (s *session) drop(l *lock) (ask func()) {
+// drop forgets a lock and frees its place in its poll's window; the caller
+// holds s.mu.
+func (s *session) drop(l *lock) {
 	l.owner.inUse--
 	if l.timer != nil {
 		l.timer.Stop()
 		delete(s.locks, l.Command.ID)
 	}
 	s.rest()
-	return s.dealOut()
 }
 
 // free ends a lock nobody is settling, or an unlocked command's place in its
@@ -65,7 +64,8 @@ func (s *session) free(l *lock) bool {
 	mine := l.token == "" || s.locks[l.Command.ID] == l && !l.settling
 	ask := func() {}
 	if mine {
-		ask = s.drop(l)
+		s.drop(l)
+		ask = s.dealOut()
 	}
 	s.mu.Unlock()
 	ask()

@@ -37,6 +37,7 @@ type hold struct {
 	attachment adapters.Attachment
 	asked      int  // requested and not yet offered
 	lost       bool // a newer session has the lease, until something is offered again
+	told       bool // lost was called; it will not be called again
 }
 
 // offered is a delivery with the hold it came by.
@@ -82,7 +83,7 @@ func (s *session) attach(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	old := s.hold
-	if old != nil && !old.lost || s.ended {
+	if s.ended || old != nil && !s.mayBeOld(old) {
 		s.mu.Unlock()
 		return nil
 	}
@@ -111,6 +112,14 @@ func (s *session) attach(ctx context.Context) error {
 		a.Detach("the server is stopping")
 	}
 	return nil
+}
+
+// mayBeOld reports whether a newer session of the device may have the lease. A
+// hold is told so once only; one that got its lease back is given up, when
+// nothing hangs on it, rather than trusted. The caller holds s.mu and is one of
+// the session's users.
+func (s *session) mayBeOld(h *hold) bool {
+	return h.lost || h.told && s.users == 1 && len(s.locks)+len(s.spare) == 0
 }
 
 // wait puts p in line and asks the mailbox for what is missing.
@@ -189,7 +198,7 @@ func (s *session) offer(h *hold, d device.Delivery) {
 func (s *session) lose(h *hold) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h.lost = true
+	h.lost, h.told = true, true
 	theirs := func(o offered) bool { return o.hold == h }
 	s.spare = slices.DeleteFunc(s.spare, theirs)
 	for _, p := range s.waiting {
@@ -197,7 +206,7 @@ func (s *session) lose(h *hold) {
 	}
 	for _, l := range s.locks {
 		if l.hold == h {
-			s.drop(l) // asks nothing of a mailbox that is not ours now
+			s.drop(l) // no dealOut: the mailbox is not ours to ask now
 		}
 	}
 	s.rest()
