@@ -160,7 +160,7 @@ func drains(s *scene) error {
 	go func() { stopped <- s.adapter.Shutdown(s.ctx) }()
 	for s.deliver(bob, "quick") == nil { // until nobody new is let in
 		if s.ctx.Err() != nil {
-			return errors.New("Shutdown goes on accepting")
+			return errors.New("the adapter goes on accepting after Shutdown was called")
 		}
 	}
 	s.gate.Store(waiting.message)
@@ -170,10 +170,10 @@ func drains(s *scene) error {
 	}
 	c.Close()
 	if answer, err := await(s, "Shutdown to return", stopped); err != nil || answer != nil {
-		return fmt.Errorf("Shutdown: %w", errors.Join(err, answer))
+		return fmt.Errorf("shutdown: %w", errors.Join(err, answer))
 	}
 	if answer, err := await(s, "Serve to return", s.served); err != nil || answer != nil {
-		return fmt.Errorf("Serve after Shutdown: %w", errors.Join(err, answer))
+		return fmt.Errorf("serve after shutdown: %w", errors.Join(err, answer))
 	}
 	return nil
 }
@@ -184,7 +184,7 @@ func stopsTwice(s *scene) error {
 	}
 	for range 2 {
 		if err := s.adapter.Shutdown(s.ctx); err != nil {
-			return fmt.Errorf("Shutdown: %w", err)
+			return fmt.Errorf("shutdown: %w", err)
 		}
 	}
 	answer, err := await(s, "Serve to return", s.served)
@@ -197,10 +197,10 @@ func stopsUnserved(s *scene) error {
 		return fmt.Errorf("open: %w", err)
 	}
 	if len(unserved.Addrs()) == 0 {
-		return errors.New("Addrs names no listener before Serve")
+		return errors.New("no listener is named by Addrs before Serve")
 	}
 	if err := unserved.Shutdown(s.ctx); err != nil {
-		return fmt.Errorf("Shutdown before Serve: %w", err)
+		return fmt.Errorf("shutdown before serve: %w", err)
 	}
 	served := make(chan error, 1)
 	go func() { served <- unserved.Serve() }()

@@ -31,15 +31,17 @@ type held struct {
 // rest at once. It must be called before a client connects.
 func (s *scene) hold(payload string) <-chan held {
 	kept := make(chan held, 16)
-	s.gate.OnSubmit = func(m *device.Message, done func(error)) error {
-		if string(m.Payload) == payload {
-			kept <- held{m, done}
+	s.gate.update(func() {
+		s.gate.OnSubmit = func(m *device.Message, done func(error)) error {
+			if string(m.Payload) == payload {
+				kept <- held{m, done}
+				return nil
+			}
+			s.gate.Store(m)
+			go done(nil)
 			return nil
 		}
-		s.gate.Store(m)
-		go done(nil)
-		return nil
-	}
+	})
 	return kept
 }
 

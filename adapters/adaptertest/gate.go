@@ -69,8 +69,11 @@ func (g *Gate) Authenticate(_ context.Context, c device.Credential) (device.Prin
 
 // Submit implements adapters.Gate.
 func (g *Gate) Submit(m *device.Message, done func(error)) error {
-	if g.OnSubmit != nil {
-		return g.OnSubmit(m, done)
+	g.mu.Lock()
+	decide := g.OnSubmit // a rule of the checker sets it while the adapter is up
+	g.mu.Unlock()
+	if decide != nil {
+		return decide(m, done)
 	}
 	if err := m.Validate(); err != nil {
 		return err

@@ -1,0 +1,105 @@
+// Package layertest holds the house up: its tests walk every package of the
+// module and fail on an import that no arrow below allows, on a package that
+// is entered nowhere, on a package without its sentence and on a file too long.
+package layertest
+
+// A room is one package and what it may import. Its tests may import what it
+// may, other people's modules, and the test helpers.
+type room struct {
+	path   string   // below the module; see docs/architecture.md
+	rooms  []string // packages of this module; a room's name does not include its sub-packages
+	others []string // import path prefixes of other modules
+	tests  []string // packages of this module that only its tests may import
+	helper bool     // made for tests: tests of any room may import it
+}
+
+// What several rooms lean on. Metrics are everybody's; adapters and storage
+// are contracts without code, so importing them ties nobody to a sibling.
+const (
+	prometheus  = "github.com/prometheus/client_golang"
+	protobuf    = "google.golang.org/protobuf"
+	grpc        = "google.golang.org/grpc"
+	amqpClient  = "github.com/Azure/go-amqp"
+	mqttClient  = "github.com/eclipse/paho.mqtt.golang"
+	mqtt5Client = "github.com/eclipse/paho.golang"
+)
+
+// everyRoom is what cmd/tributary ties together.
+var everyRoom = []string{
+	"adapters", "adapters/amqp", "adapters/https", "adapters/mqtt", "api", "command", "device",
+	"device/devicepb", "normalize", "pipeline", "pipeline/embedded", "proto/tributary/v1",
+	"registry", "storage", "storage/sqlite",
+}
+
+// layers is the whole house. A new package is entered here on purpose, and a
+// new arrow needs a reason in docs/decisions.
+var layers = []room{
+	// The words.
+	{path: "device"},
+	{path: "proto/tributary/v1", others: []string{protobuf, grpc}},
+	{path: "device/devicepb", rooms: []string{"device", "proto/tributary/v1"}, others: []string{protobuf}},
+	{path: "normalize", rooms: []string{"device"}, others: []string{"github.com/go-json-experiment/json"}},
+
+	// The doors. Only cmd and tests use other people's MQTT and AMQP clients:
+	// the wire codecs are our own (docs/decisions/0002).
+	{path: "adapters", rooms: []string{"device"}},
+	{path: "adapters/adaptertest", rooms: []string{"adapters", "device"}, helper: true},
+	{path: "adapters/mqtt", rooms: []string{"adapters", "adapters/mqtt/packet", "device", "normalize"}, others: []string{prometheus}},
+	{path: "adapters/mqtt/packet"},
+	{path: "adapters/amqp", rooms: []string{"adapters", "adapters/amqp/wire", "device", "normalize"}, others: []string{prometheus}},
+	{path: "adapters/amqp/wire"},
+	{path: "adapters/https", rooms: []string{"adapters", "device", "normalize"}, others: []string{prometheus}},
+
+	// The belt: alone speaks to NATS; its lower half alone is NATS.
+	{
+		path:  "pipeline",
+		rooms: []string{"adapters", "device", "device/devicepb", "storage"},
+		others: []string{
+			"github.com/nats-io/nats.go", "github.com/nats-io/nuid", "github.com/synadia-io/orbit.go/jetstreamext",
+			"golang.org/x/sync", prometheus,
+		},
+		tests: []string{"pipeline/embedded"},
+	},
+	{path: "pipeline/embedded", others: []string{"github.com/nats-io/nats-server/v2", prometheus}},
+
+	// Who may speak, and what devices are told.
+	{path: "registry", rooms: []string{"device"}, others: []string{prometheus}},
+	{path: "registry/registrytest", rooms: []string{"device", "registry"}, helper: true},
+	{path: "command", rooms: []string{"adapters", "device", "storage"}, others: []string{"github.com/oklog/ulid/v2", prometheus}},
+
+	// What is kept.
+	{path: "storage", rooms: []string{"device"}},
+	{path: "storage/storagetest", rooms: []string{"device", "device/devicepb", "storage"}, helper: true},
+	{
+		path:   "storage/sqlite",
+		rooms:  []string{"device", "device/devicepb", "storage"},
+		others: []string{"modernc.org/sqlite", "github.com/klauspost/compress", prometheus},
+	},
+
+	// People and programs.
+	{
+		path:   "api",
+		rooms:  []string{"device", "device/devicepb", "proto/tributary/v1", "storage"},
+		others: []string{grpc, protobuf, prometheus, "google.golang.org/genproto/googleapis"},
+	},
+
+	// The wiring, and the clients it ships.
+	{
+		path:  "cmd/tributary",
+		rooms: append([]string{"cmd/tributary/bench", "cmd/tributary/demo"}, everyRoom...),
+		others: []string{
+			"github.com/alecthomas/kong", "github.com/oklog/ulid/v2", "golang.org/x/sync", "golang.org/x/term",
+			grpc, protobuf, prometheus,
+		},
+	},
+	{path: "cmd/tributary/bench", others: []string{amqpClient}},
+	{
+		path:   "cmd/tributary/demo",
+		rooms:  []string{"proto/tributary/v1"},
+		others: []string{amqpClient, mqttClient, mqtt5Client, grpc, protobuf, "golang.org/x/term"},
+	},
+
+	// Tools, which know no room.
+	{path: "internal/layertest", helper: true},
+	{path: "internal/peer", helper: true},
+}
