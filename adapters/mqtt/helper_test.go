@@ -49,26 +49,26 @@ func serve(t testing.TB, cfg mqtt.Config, gate adapters.Gate) *mqtt.Server {
 
 func addr(s *mqtt.Server) string { return s.Addrs()["mqtt"].String() }
 
-// peer is a client made of the codec alone: it does exactly what it is told.
-type peer struct {
+// wire is a client made of the codec alone: it does exactly what it is told.
+type wire struct {
 	t    testing.TB
 	conn net.Conn
 	r    *packet.Reader
 	v    packet.Version
 }
 
-func dial(t testing.TB, s *mqtt.Server, v packet.Version) *peer {
+func dial(t testing.TB, s *mqtt.Server, v packet.Version) *wire {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr(s))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return &peer{t: t, conn: conn, r: packet.NewReader(conn, v, packet.MaxPacketBytes), v: v}
+	return &wire{t: t, conn: conn, r: packet.NewReader(conn, v, packet.MaxPacketBytes), v: v}
 }
 
 // join connects anonymously with a client id and expects to be let in.
-func join(t testing.TB, s *mqtt.Server, v packet.Version, client string) *peer {
+func join(t testing.TB, s *mqtt.Server, v packet.Version, client string) *wire {
 	t.Helper()
 	p := dial(t, s, v)
 	p.send(&packet.Connect{Version: v, CleanStart: true, ClientID: client, KeepAlive: 60})
@@ -78,7 +78,7 @@ func join(t testing.TB, s *mqtt.Server, v packet.Version, client string) *peer {
 	return p
 }
 
-func (p *peer) raw(b ...byte) {
+func (p *wire) raw(b ...byte) {
 	p.t.Helper()
 	_ = p.conn.SetWriteDeadline(time.Now().Add(patience))
 	if _, err := p.conn.Write(b); err != nil {
@@ -86,7 +86,7 @@ func (p *peer) raw(b ...byte) {
 	}
 }
 
-func (p *peer) send(packets ...packet.Packet) {
+func (p *wire) send(packets ...packet.Packet) {
 	p.t.Helper()
 	var b []byte
 	for _, x := range packets {
@@ -99,7 +99,7 @@ func (p *peer) send(packets ...packet.Packet) {
 }
 
 // next reads one packet; an acknowledgement is copied out of the buffer.
-func (p *peer) next() (packet.Packet, error) {
+func (p *wire) next() (packet.Packet, error) {
 	_ = p.conn.SetReadDeadline(time.Now().Add(patience))
 	x, err := p.r.Next()
 	switch x := x.(type) {
@@ -117,7 +117,7 @@ func (p *peer) next() (packet.Packet, error) {
 }
 
 // want reads one packet, which must be of type P.
-func want[P packet.Packet](p *peer) P {
+func want[P packet.Packet](p *wire) P {
 	p.t.Helper()
 	x, err := p.next()
 	if err != nil {
@@ -130,7 +130,7 @@ func want[P packet.Packet](p *peer) P {
 	return got
 }
 
-func (p *peer) wantAck(id uint16, reason packet.Reason) {
+func (p *wire) wantAck(id uint16, reason packet.Reason) {
 	p.t.Helper()
 	if a := want[*packet.Ack](p); a.Kind != packet.PUBACK || a.ID != id || a.Reason != reason {
 		p.t.Fatalf("got %v of %d with %v, want PUBACK of %d with %v", a.Kind, a.ID, a.Reason, id, reason)
@@ -139,7 +139,7 @@ func (p *peer) wantAck(id uint16, reason packet.Reason) {
 
 // wantEnd expects the connection to end: with a DISCONNECT on MQTT 5, with
 // nothing on 3.1.1.
-func (p *peer) wantEnd(reason packet.Reason) {
+func (p *wire) wantEnd(reason packet.Reason) {
 	p.t.Helper()
 	if p.v >= packet.V5 {
 		if d := want[*packet.Disconnect](p); d.Reason != reason {
@@ -149,7 +149,7 @@ func (p *peer) wantEnd(reason packet.Reason) {
 	p.wantClosed()
 }
 
-func (p *peer) wantClosed() {
+func (p *wire) wantClosed() {
 	p.t.Helper()
 	x, err := p.next()
 	var timeout net.Error
@@ -160,13 +160,13 @@ func (p *peer) wantClosed() {
 
 // wantSilence proves, by a PINGREQ whose answer comes first, that nothing else
 // is on its way.
-func (p *peer) wantSilence() {
+func (p *wire) wantSilence() {
 	p.t.Helper()
 	p.send(packet.Pingreq{})
 	want[packet.Pingresp](p)
 }
 
-func (p *peer) subscribe(filter string, qos byte) packet.Reason {
+func (p *wire) subscribe(filter string, qos byte) packet.Reason {
 	p.t.Helper()
 	p.send(&packet.Subscribe{ID: 900, Filters: []packet.Filter{{Topic: filter, QoS: qos}}})
 	ack := want[*packet.Suback](p)

@@ -38,7 +38,7 @@ func TestTakeover(t *testing.T) {
 func TestSameClientIDAnotherPrincipal(t *testing.T) {
 	gate := &adaptertest.Gate{Secrets: map[device.ID]string{id1: "s", {Tenant: "default", Device: "dev2"}: "s", {Tenant: "acme", Device: "dev1"}: "s"}}
 	s := serve(t, mqtt.Config{}, gate)
-	var peers []*peer
+	var peers []*wire
 	for _, user := range []string{"dev1", "dev2", "dev1@acme"} {
 		p := dial(t, s, packet.V5)
 		p.send(&packet.Connect{Version: packet.V5, ClientID: "same", HasUser: true, User: user, HasPassword: true, Password: []byte("s")})
@@ -58,7 +58,7 @@ func TestTakeoverRace(t *testing.T) {
 	s := serve(t, mqtt.Config{Registerer: reg}, gate)
 	var wg sync.WaitGroup
 	const n = 100
-	peers := make([]*peer, n)
+	peers := make([]*wire, n)
 	for i := range peers {
 		peers[i] = dial(t, s, packet.V5)
 		wg.Go(func() {
@@ -167,7 +167,7 @@ func TestShutdownIsCut(t *testing.T) {
 }
 
 // wantEndOrDisconnect expects the end, with a DISCONNECT or cut.
-func (p *peer) wantEndOrDisconnect() {
+func (p *wire) wantEndOrDisconnect() {
 	p.t.Helper()
 	if x, err := p.next(); err == nil {
 		if _, ok := x.(*packet.Disconnect); !ok {
