@@ -1,0 +1,58 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config says how a Server works. Zero values get the defaults named.
+type Config struct {
+	Addr  string // default 127.0.0.1:50051; port 0 picks a free one
+	Token string // required: what callers show as "authorization: Bearer TOKEN"
+
+	// MaxRequestBytes bounds a request; default 2 MiB: a command's payload of
+	// 1 MiB and its envelope.
+	MaxRequestBytes int
+
+	// BarrierTimeout bounds how long a read waits for the store to catch up
+	// with the stream; then it answers what there is. Default 1 s.
+	BarrierTimeout time.Duration
+
+	Logger     *slog.Logger          // nil: silent
+	Registerer prometheus.Registerer // nil: metrics are counted and not shown
+}
+
+// MinTokenBytes is the shortest token taken: it is all that guards the API.
+const MinTokenBytes = 16
+
+func (c Config) withDefaults() Config {
+	if c.Addr == "" {
+		c.Addr = "127.0.0.1:50051"
+	}
+	if c.MaxRequestBytes == 0 {
+		c.MaxRequestBytes = 2 << 20
+	}
+	if c.BarrierTimeout == 0 {
+		c.BarrierTimeout = time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func (c Config) validate(n Needs) error {
+	switch {
+	case len(c.Token) < MinTokenBytes:
+		return fmt.Errorf("api: Config.Token is %d bytes long, at least %d are required", len(c.Token), MinTokenBytes)
+	case c.MaxRequestBytes < 0 || c.BarrierTimeout < 0:
+		return errors.New("api: Config.MaxRequestBytes and BarrierTimeout must not be negative")
+	case n.Devices == nil || n.Commands == nil || n.Reader == nil || n.Feed == nil:
+		return errors.New("api: Needs.Devices, Commands, Reader and Feed are required")
+	}
+	return nil
+}

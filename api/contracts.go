@@ -1,0 +1,73 @@
+package api
+
+import (
+	"context"
+
+	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/storage"
+)
+
+// Needs is what the API asks of the house. Everything but Barrier is required.
+type Needs struct {
+	Devices  Devices
+	Commands Commands
+	Reader   storage.Reader
+	Feed     Feed
+	Barrier  Barrier
+}
+
+// Devices is who may speak. Errors: NotFound, Conflict (Add of an existing
+// name), Invalid.
+type Devices interface {
+	// Add and Rotate answer the generated secret, which is shown this once.
+	Add(ctx context.Context, id device.ID) (device.Registration, string, error)
+	Rotate(ctx context.Context, id device.ID) (device.Registration, string, error)
+
+	Get(ctx context.Context, id device.ID) (device.Registration, error)
+
+	// List answers a tenant's devices after a name, in byte order of names.
+	List(ctx context.Context, tenant, after string, limit int) ([]device.Registration, error)
+
+	Disable(ctx context.Context, id device.ID) (device.Registration, error)
+	Enable(ctx context.Context, id device.ID) (device.Registration, error)
+	Remove(ctx context.Context, id device.ID) error
+}
+
+// Commands sends commands and tells what became of them. Where an id is asked
+// for, its Device may be empty: the command's own id is enough. Errors:
+// NotFound, Precondition (Cancel after SENT), Conflict (a key used for another
+// command), Invalid, TooLarge, Busy, Unavailable.
+type Commands interface {
+	// Send makes c durable and answers it as QUEUED. It sets the id, and the
+	// deadline and response timeout where they are zero.
+	Send(ctx context.Context, c device.Command) (device.CommandRecord, error)
+
+	Get(ctx context.Context, id device.ID, command string) (device.CommandRecord, error)
+	Cancel(ctx context.Context, id device.ID, command string) (device.CommandRecord, error)
+
+	// Watch calls fn with how the command stands and after every transition,
+	// and returns nil after the terminal one. An error of fn ends it and is
+	// answered. fn may be slow: it writes to the caller.
+	Watch(ctx context.Context, id device.ID, command string, fn func(device.CommandRecord) error) error
+}
+
+// Feed is the telemetry stream, live.
+type Feed interface {
+	// Follow calls fn with a tenant's messages (of one device, or of all for
+	// "") in stream order: those after a position, or from now on for nil,
+	// until ctx ends or fn answers an error, which is answered. fn may be slow.
+	// When the stream no longer keeps all that comes after the position, the
+	// error is an OutOfStream.
+	Follow(ctx context.Context, tenant, devicename string, after *device.Position, fn func(device.Stored) error) error
+}
+
+// OutOfStream is the error of a Feed asked for what was purged from the
+// stream. Everything before FirstKept is in the store.
+type OutOfStream interface {
+	error
+	FirstKept() device.Position
+}
+
+// Barrier waits until the store holds everything the stream held when it was
+// called, or ctx ends, so that who was told "stored" also reads it back.
+type Barrier func(ctx context.Context) error
