@@ -88,7 +88,7 @@ var layers = []room{
 		path:  "cmd/tributary",
 		rooms: append([]string{"cmd/tributary/bench", "cmd/tributary/demo"}, everyRoom...),
 		others: []string{
-			"github.com/alecthomas/kong", "github.com/oklog/ulid/v2", "golang.org/x/sync", "golang.org/x/term",
+			"github.com/alecthomas/kong", "github.com/gofrs/flock", "github.com/oklog/ulid/v2", "golang.org/x/sync", "golang.org/x/term",
 			grpc, protobuf, prometheus,
 		},
 	},
