@@ -1,4 +1,4 @@
-package pipeline_test
+package pipeline
 
 import (
 	"bytes"
@@ -7,21 +7,20 @@ import (
 	"testing"
 
 	"github.com/tributary-iot/tributary/device"
-	"github.com/tributary-iot/tributary/pipeline"
 )
 
 // BenchmarkSubmit measures acknowledged messages a second: 200-byte payloads,
 // 1,000 devices, and so many waiting for their ack at a time.
 func BenchmarkSubmit(b *testing.B) {
-	for _, d := range []pipeline.Durability{pipeline.Strict, pipeline.Relaxed} {
+	for _, d := range []Durability{Strict, Relaxed} {
 		for _, window := range []int{1, 1000, 4000} {
 			b.Run(fmt.Sprintf("%s/window=%d", d, window), func(b *testing.B) { benchmarkSubmit(b, d, window) })
 		}
 	}
 }
 
-func benchmarkSubmit(b *testing.B, d pipeline.Durability, window int) {
-	belt := openBelt(b, b.TempDir(), pipeline.Options{Durability: d})
+func benchmarkSubmit(b *testing.B, d Durability, window int) {
+	belt := inside(b, b.TempDir(), Options{Durability: d})
 	payload := bytes.Repeat([]byte("x"), 200)
 	names := make([]string, 1000)
 	for i := range names {

@@ -1,0 +1,132 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tributary-iot/tributary/device"
+)
+
+// align compares the stream with the store's position and decides where to go
+// on. A stream can be younger than the store thinks: made anew (another
+// epoch), or, after a power cut of a server that does not sync, without its
+// tail, so that the next messages would get numbers the store has seen, and
+// pass for stored. The first begins a new epoch in the store; the second is
+// mended by moving the stream past the store's position.
+func (l *line) align(ctx context.Context) error {
+	pos, err := l.p.store.Position(ctx, l.stream)
+	if err != nil {
+		return err
+	}
+	s, err := l.p.b.js.Stream(ctx, l.stream)
+	if err != nil {
+		return err
+	}
+	info := s.CachedInfo()
+	epoch, log := streamEpoch(info), l.p.b.log.With("stream", l.stream)
+	switch {
+	case pos == device.Position{}:
+		pos = device.Position{Epoch: epoch}
+	case pos.Epoch > epoch:
+		log.Error("stream is older than the store's position: it was made anew or restored; a new epoch begins", "stored", pos, "epoch", epoch)
+		if err := l.p.b.raiseEpoch(ctx, info, pos.Epoch+1); err != nil {
+			return err
+		}
+		pos = device.Position{Epoch: pos.Epoch + 1}
+	case pos.Epoch < epoch:
+		log.Warn("stream was made anew; a new epoch begins", "stored", pos, "epoch", epoch)
+		pos = device.Position{Epoch: epoch}
+	case info.State.LastSeq < pos.Seq:
+		log.Error("stream has lost its tail, which the store holds; its numbers are not used again", "last", info.State.LastSeq, "stored", pos.Seq)
+		if err := skipTo(ctx, s, pos.Seq+1); err != nil {
+			return err
+		}
+	}
+	if first := info.State.FirstSeq; pos.Seq != 0 && first > pos.Seq+1 {
+		log.Error("messages were removed from the stream before they were stored", "from", pos.Seq+1, "to", first-1)
+		l.p.b.metrics.gaps.WithLabelValues(l.stream).Add(float64(first - pos.Seq - 1))
+	}
+	l.setPosition(pos)
+	return nil
+}
+
+// skipTo moves an exhausted stream so that its next message gets the sequence next.
+func skipTo(ctx context.Context, s jetstream.Stream, next uint64) error {
+	if err := s.Purge(ctx, jetstream.WithPurgeSequence(next)); err != nil {
+		return err
+	}
+	info, err := s.Info(ctx)
+	if err != nil {
+		return err
+	}
+	if info.State.LastSeq+1 < next {
+		return fmt.Errorf("stream ends at %d and could not be moved to %d", info.State.LastSeq, next)
+	}
+	return nil
+}
+
+// nextAfter is the sequence of the first message after seq, 0 for none.
+func (l *line) nextAfter(ctx context.Context, s jetstream.Stream, seq uint64) (uint64, error) {
+	m, err := s.GetMsg(ctx, seq+1, jetstream.WithGetMsgSubject(">"))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return m.Sequence, nil
+}
+
+// tend measures the lag and keeps the stream from growing beyond what its
+// readers need.
+func (l *line) tend(ctx context.Context) {
+	for sleep(ctx, l.p.opts.Tend) {
+		look, cancel := context.WithTimeout(ctx, 10*time.Second)
+		if err := l.tendOnce(look); err != nil && ctx.Err() == nil {
+			l.p.b.log.Warn("cannot look after the stream", "stream", l.stream, "error", err)
+		}
+		cancel()
+	}
+}
+
+func (l *line) tendOnce(ctx context.Context) error {
+	s, err := l.p.b.js.Stream(ctx, l.stream)
+	if err != nil {
+		return err
+	}
+	state, epoch := s.CachedInfo().State, streamEpoch(s.CachedInfo())
+	pos, _ := l.position()
+	lag := uint64(0)
+	if state.LastSeq > pos.Seq {
+		next, err := l.nextAfter(ctx, s, pos.Seq)
+		if err != nil {
+			return err
+		}
+		if next != 0 {
+			lag = state.LastSeq - next + 1
+		}
+	}
+	l.lag.Store(lag)
+	l.p.b.metrics.lag.WithLabelValues(l.stream).Set(float64(lag))
+	if seq := purgeBefore(state, pos, l.keep, l.p.opts.PurgeStep); seq > state.FirstSeq && pos.Epoch == epoch {
+		return s.Purge(ctx, jetstream.WithPurgeSequence(seq))
+	}
+	return nil
+}
+
+// purgeBefore is the sequence below which the stream may be emptied so that
+// about keep bytes of stored messages stay; 0 for not now. It goes in steps,
+// because a purge is cheap only when it drops whole blocks, and by the mean
+// size of a message, so keep is met within how much sizes vary.
+func purgeBefore(state jetstream.StreamState, pos device.Position, keep, step int64) uint64 {
+	excess := int64(state.Bytes) - keep
+	if keep == 0 || state.Msgs == 0 || excess < step {
+		return 0
+	}
+	n := uint64(float64(state.Msgs) * float64(excess) / float64(state.Bytes))
+	return min(state.FirstSeq+n, pos.Seq+1)
+}

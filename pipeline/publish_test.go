@@ -1,0 +1,256 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/device/devicepb"
+)
+
+func TestWhatIsAcknowledgedIsInTheStreamInOrder(t *testing.T) {
+	for _, d := range []Durability{Strict, Relaxed} {
+		t.Run(string(d), func(t *testing.T) {
+			const n = 3000
+			dir := t.TempDir()
+			s := startEmbedded(t, dir, d)
+			b := openOn(t, Options{Server: s, Durability: d})
+			submitAll(t, b, "dev1", n)
+			if d == Strict && testutil.ToFloat64(b.metrics.commits.WithLabelValues(TelemetryStream, "batch")) == 0 {
+				t.Error("3,000 messages waiting made no batch")
+			}
+			stopWithin(t, b.Close)
+			stopWithin(t, s.Shutdown)
+
+			b = inside(t, dir, Options{Durability: d})
+			got := collect(t, b, FeedQuery{Tenant: "default", Device: "dev1"}, &device.Position{}, n)
+			for i, m := range got {
+				if m.Position.Seq != uint64(i+1) || string(m.Payload) != fmt.Sprintf(`{"n":%d}`, i) {
+					t.Fatalf("at %d stands %s of sequence %d", i, m.Payload, m.Position.Seq)
+				}
+			}
+		})
+	}
+}
+
+func TestRefusedBeforeItIsQueued(t *testing.T) {
+	b := inside(t, t.TempDir(), Options{Durability: Relaxed, MaxMessageBytes: 1000})
+	never := func(error) { t.Error("done was called") }
+	for want, m := range map[device.Code]*device.Message{
+		device.Invalid:  {Tenant: "t", Device: "a/b"},
+		device.TooLarge: {Tenant: "t", Device: "d", Payload: make([]byte, 1001)},
+	} {
+		if err := b.Submit(m, never); device.CodeOf(err) != want {
+			t.Errorf("got %v, want %v", err, want)
+		}
+	}
+	big := &device.Message{Tenant: "t", Device: "d"}
+	for range 3 {
+		big.Measurements = append(big.Measurements, device.Measurement{Name: "x", Value: device.String(strings.Repeat("y", 1<<20))})
+	}
+	if err := b.Submit(big, never); device.CodeOf(err) != device.TooLarge {
+		t.Errorf("got %v for a message over the server's limit", err)
+	}
+	submitAll(t, b, "d", 1) // and the connection lives
+}
+
+// event makes an item for COMMAND_EVENTS; last is the sequence expected, -1 for any.
+func event(name string, last int, done func(uint64, error)) item {
+	id := device.ID{Tenant: "t", Device: name}
+	return item{subject: commandEventSubject(id), body: devicepb.MarshalCommandEvent(&device.CommandEvent{Tenant: "t", Device: name, State: device.StateSent}),
+		cas: last >= 0, lastSeq: uint64(max(last, 0)), done: done}
+}
+
+func TestCompareAndSet(t *testing.T) {
+	b := inside(t, t.TempDir(), Options{})
+	first, err := b.events.publishWait(t.Context(), event("d", 0, nil))
+	if err != nil || first == 0 {
+		t.Fatalf("got %d, %v", first, err)
+	}
+	if _, err := b.events.publishWait(t.Context(), event("d", 0, nil)); !errors.Is(err, ErrWrongLastSequence) {
+		t.Fatalf("a second first event gave %v", err)
+	}
+	if second, err := b.events.publishWait(t.Context(), event("d", int(first), nil)); err != nil || second <= first {
+		t.Fatalf("got %d, %v", second, err)
+	}
+}
+
+func TestOneBadItemDoesNotRefuseItsNeighbours(t *testing.T) {
+	b := inside(t, t.TempDir(), Options{})
+	type fate struct {
+		i   int
+		seq uint64
+		err error
+	}
+	const n, bad = 200, 117
+	fates := make(chan fate, n)
+	for i := range n {
+		last := -1
+		if i == bad {
+			last = 999
+		}
+		if err := b.events.publish(event(fmt.Sprint("d", i), last, func(seq uint64, err error) { fates <- fate{i, seq, err} })); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seqs := map[uint64]bool{}
+	for range n {
+		f := <-fates
+		if (f.i == bad) != errors.Is(f.err, ErrWrongLastSequence) || f.i != bad && f.err != nil {
+			t.Errorf("item %d: %v", f.i, f.err)
+		}
+		seqs[f.seq] = true
+	}
+	if len(seqs) != n || lastSeq(t, b, CommandEventStream) != n-1 {
+		t.Errorf("%d sequences, the last %d", len(seqs), lastSeq(t, b, CommandEventStream))
+	}
+	if testutil.ToFloat64(b.metrics.splits.WithLabelValues(CommandEventStream)) == 0 {
+		t.Error("no batch was split, so the test proves nothing")
+	}
+}
+
+// A commit whose reply is lost is repeated until it is known to be stored, and
+// stored once.
+func TestALostReplyDoesNotStoreTwice(t *testing.T) {
+	for name, n := range map[string]int{"single": 1, "batch": 500} {
+		for _, cas := range []int{-1, 0} {
+			t.Run(fmt.Sprint(name, cas), func(t *testing.T) {
+				_, at := externalServer(t, true)
+				u, _ := url.Parse(at)
+				w := openWire(t, u.Host)
+				b := openOn(t, Options{URL: "nats://" + w.Addr().String(), AckTimeout: 200 * time.Millisecond})
+				direct := openOn(t, Options{URL: at})
+				w.silence()
+				type fate struct {
+					seq uint64
+					err error
+				}
+				fates := make(chan fate, n)
+				b.events.mu.Lock() // so that all are there when the publisher looks
+				for i := range n {
+					it := event(fmt.Sprint("d", i), cas, func(seq uint64, err error) { fates <- fate{seq, err} })
+					b.events.queue = append(b.events.queue, it)
+					b.events.bytes += it.size()
+				}
+				b.events.mu.Unlock()
+				b.events.wake <- struct{}{}
+				eventually(t, "the silent commit", func() bool { return lastSeq(t, direct, CommandEventStream) >= uint64(n) })
+				w.heal()
+				for i := range n {
+					if f := <-fates; f.err != nil || f.seq != uint64(i+1) {
+						t.Fatalf("item %d: sequence %d, %v", i, f.seq, f.err)
+					}
+				}
+				if last := lastSeq(t, direct, CommandEventStream); last != uint64(n) {
+					t.Fatalf("%d items made %d messages", n, last)
+				}
+				if err := b.Healthy(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+func TestAFullQueueIsBusyAndClosingAnswersAll(t *testing.T) {
+	_, at := externalServer(t, true)
+	u, _ := url.Parse(at)
+	w := openWire(t, u.Host)
+	b, err := Open(t.Context(), Options{URL: "nats://" + w.Addr().String(), QueueMessages: 10, BusyAfter: 20 * time.Millisecond, AckTimeout: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.silence()
+	errs, sent := make(chan error, 100_000), 0
+	for {
+		err := b.Submit(testMessage("d", sent), func(err error) { errs <- err })
+		if device.CodeOf(err) == device.Busy {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent++
+	}
+	eventually(t, "unhealthy", func() bool { return b.Healthy() != nil })
+	ctx, cancel := contextFor(t, 100*time.Millisecond)
+	defer cancel()
+	if err := b.Close(ctx); err == nil {
+		t.Error("closing with unknown outcomes is no error")
+	}
+	for range sent {
+		if err := <-errs; device.CodeOf(err) != device.Unavailable {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if err := b.Submit(testMessage("d", 0), nil); device.CodeOf(err) != device.Unavailable {
+		t.Errorf("a closed belt answers %v", err)
+	}
+}
+
+func TestExternalServers(t *testing.T) {
+	t.Run("without JetStream", func(t *testing.T) {
+		_, at := externalServer(t, false)
+		_, err := Open(t.Context(), Options{URL: at})
+		if err == nil || !strings.Contains(err.Error(), "JetStream") || !strings.Contains(err.Error(), "enable") {
+			t.Fatalf("got %v", err)
+		}
+	})
+	t.Run("nobody there", func(t *testing.T) {
+		if _, err := Open(t.Context(), Options{URL: "nats://127.0.0.1:1"}); err == nil {
+			t.Fatal("opened")
+		}
+	})
+	t.Run("with streams of somebody else", func(t *testing.T) {
+		_, at := externalServer(t, true)
+		b := openOn(t, Options{URL: at})
+		if b.Durability() != Trusted {
+			t.Errorf("durability is %s", b.Durability())
+		}
+		s, err := b.js.Stream(t.Context(), TelemetryStream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := s.CachedInfo().Config
+		cfg.AllowDirect = false // ours to turn on again
+		if _, err := b.js.UpdateStream(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		openOn(t, Options{URL: at})
+		if s, _ := b.js.Stream(t.Context(), TelemetryStream); !s.CachedInfo().Config.AllowDirect {
+			t.Error("a safe setting was not put right")
+		}
+		cfg.MaxAge = time.Hour
+		if _, err := b.js.UpdateStream(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(t.Context(), Options{URL: at}); err == nil || !strings.Contains(err.Error(), "maximum age") {
+			t.Errorf("a stream that forgets gave %v", err)
+		}
+	})
+}
+
+func TestVersions(t *testing.T) {
+	for v, want := range map[string]bool{"2.12.0": true, "2.15.2": true, "3.0.0": true, "2.11.9": false, "1.99.0": false, "": false, "x.y.z": false} {
+		if atLeast(v, minServer) != want {
+			t.Errorf("%q: %v", v, !want)
+		}
+	}
+}
+
+func TestReplies(t *testing.T) {
+	for data, want := range map[string]uint64{`{"stream":"S","seq":12}`: 12, `{"stream":"S","seq":18446744073709551615}`: 0,
+		`{"stream":"S","seq":12,"duplicate":true}`: 0, `{"error":{},"stream":"S","seq":0}`: 0, `{"stream":"S","seq":}`: 0, ``: 0} {
+		if seq, ok := parseStored([]byte(data)); ok != (want != 0) || ok && seq != want {
+			t.Errorf("%s: %d, %v", data, seq, ok)
+		}
+	}
+	_ = jetstream.ErrStreamNotFound
+}
