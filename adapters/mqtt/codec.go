@@ -63,11 +63,11 @@ func parseResponse(a address, tail string) (address, error) {
 
 // parseStatus reads an HTTP-like status.
 func parseStatus(s string) (int, error) {
-	code, err := strconv.Atoi(s)
+	code, err := strconv.ParseUint(s, 10, 16) // no sign
 	if err != nil || code < 100 || code > 599 {
 		return 0, device.Errorf(device.Invalid, "status %q of the answer is not an integer from 100 to 599", cut(s))
 	}
-	return code, nil
+	return int(code), nil
 }
 
 func wrapTopic(err error) error {

@@ -84,7 +84,7 @@ func TestTakeoverRace(t *testing.T) {
 	}
 }
 
-func gathered(t *testing.T, reg *prometheus.Registry, name string) float64 {
+func gathered(t testing.TB, reg *prometheus.Registry, name string) float64 {
 	t.Helper()
 	families, err := reg.Gather()
 	if err != nil {
