@@ -7,5 +7,6 @@
 // subject names, streams.go the only stream settings, publish.go and
 // groupcommit.go the way in, persist.go the way to the store, feed.go the way
 // to live readers, deadletter.go what was refused, bucket.go the registry's
-// records.
+// records, mailbox.go the commands that wait for a device, commandlog.go what
+// became of them, lease.go which session of a device is the newest.
 package pipeline

@@ -49,7 +49,6 @@ func (b *Belt) ensureStreams(ctx context.Context) error {
 	}
 	for _, want := range []jetstream.KeyValueConfig{
 		{Bucket: DeviceBucket, Storage: jetstream.FileStorage},
-		{Bucket: LeaseBucket, Storage: jetstream.MemoryStorage},
 	} {
 		want.History, want.Replicas = 1, b.opts.Replicas
 		if err := b.ensureBucket(ctx, want); err != nil {

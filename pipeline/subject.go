@@ -14,11 +14,14 @@ const (
 	CommandEventStream = "COMMAND_EVENTS"
 	DeadLetterStream   = "DEAD_LETTERS"
 	DeviceBucket       = "DEVICES"
-	LeaseBucket        = "LEASES"
+	LeaseStream        = "LEASES"
+	GenerationStream   = "LEASE_GENERATIONS"
 	telemetryRoot      = "telemetry"
 	commandRoot        = "command"
 	commandEventRoot   = "command-event"
 	deadLetterRoot     = "deadletter"
+	leaseRoot          = "lease"
+	generationSubject  = "lease-generation"
 	everything         = ".>"
 	subjectEscape      = '%'
 	bucketKeyEscape    = '=' // bucket keys may not hold a %
@@ -85,6 +88,11 @@ func commandEventSubject(id device.ID) string {
 // deadLetterSubject is where the refused messages of a device go.
 func deadLetterSubject(id device.ID) string {
 	return string(appendDevice([]byte(deadLetterRoot), id))
+}
+
+// leaseSubject is where the sessions of a device take its lease.
+func leaseSubject(id device.ID) string {
+	return string(appendDevice([]byte(leaseRoot), id))
 }
 
 // parseDeviceSubject reads <root>.<tenant>.<device>.

@@ -1,0 +1,77 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/device/devicepb"
+)
+
+// CommandLog is the COMMAND_EVENTS stream as the command room needs it: the
+// transitions of a device's commands under its own subject, each appended only
+// if it is the next.
+type CommandLog struct{ b *Belt }
+
+// CommandLog answers the belt's log of transitions.
+func (b *Belt) CommandLog() CommandLog { return CommandLog{b} }
+
+// Append adds e as its device's newest event, durably, and answers its
+// sequence. Conflict: the device's newest event is not expect (0: there is none).
+func (l CommandLog) Append(ctx context.Context, e *device.CommandEvent, expect uint64) (uint64, error) {
+	seq, err := l.b.events.publishWait(ctx, item{
+		subject: commandEventSubject(e.ID()), body: devicepb.MarshalCommandEvent(e), cas: true, lastSeq: expect,
+	})
+	switch {
+	case errors.Is(err, ErrWrongLastSequence):
+		return 0, device.Wrap(device.Conflict, "another event was stored first", err)
+	case err == nil && seq == 0: // the caller reads the device's events anew, and finds it
+		return 0, errUnknownOutcome
+	}
+	return seq, err
+}
+
+// Events reads all the device's events, oldest first.
+func (l CommandLog) Events(ctx context.Context, id device.ID) (all []device.StoredEvent, err error) {
+	err = l.b.readSubject(ctx, CommandEventStream, commandEventSubject(id), func(raw *jetstream.RawStreamMsg) {
+		e, err := devicepb.UnmarshalCommandEvent(raw.Data)
+		if err != nil { // its place counts all the same: the next append goes behind it
+			l.b.log.Error("event not understood", "stream", CommandEventStream, "sequence", raw.Sequence, "error", err)
+			e = &device.CommandEvent{Tenant: id.Tenant, Device: id.Device}
+		}
+		all = append(all, device.StoredEvent{CommandEvent: *e, Position: device.Position{Seq: raw.Sequence}, StoredAt: raw.Time})
+	})
+	return all, err
+}
+
+// Follow calls fn with every event after a sequence, in order.
+func (l CommandLog) Follow(ctx context.Context, after uint64, fn func(device.StoredEvent)) error {
+	return l.b.followStream(ctx, CommandEventStream, after, func(m jetstream.Msg, meta *jetstream.MsgMetadata) {
+		e, err := devicepb.UnmarshalCommandEvent(m.Data())
+		if err != nil {
+			l.b.log.Error("event not understood", "stream", CommandEventStream, "sequence", meta.Sequence.Stream, "error", err)
+			e = &device.CommandEvent{}
+		}
+		fn(device.StoredEvent{CommandEvent: *e, Position: device.Position{Seq: meta.Sequence.Stream}, StoredAt: meta.Timestamp})
+	})
+}
+
+// Last is the sequence of the newest event; 0 when there is none.
+func (l CommandLog) Last(ctx context.Context) (uint64, error) {
+	return l.b.lastOf(ctx, CommandEventStream, commandEventRoot+everything)
+}
+
+// Purge removes every event up to and including a sequence.
+func (l CommandLog) Purge(ctx context.Context, through uint64) error {
+	s, err := l.b.js.Stream(ctx, CommandEventStream)
+	if err == nil {
+		err = s.Purge(ctx, jetstream.WithPurgeSequence(through+1))
+	}
+	if err != nil {
+		return fmt.Errorf("pipeline: purge events: %w", err)
+	}
+	return nil
+}
