@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"strconv"
 	"sync"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/device"
 )
 
@@ -29,29 +31,25 @@ const (
 	deadQueueSize = 1000     // refusals waiting to be written; more are dropped and counted
 )
 
-// DeadLetter is a message that was not kept, and why.
-type DeadLetter struct {
-	Device      device.ID
-	Protocol    device.Protocol
-	Address     string
-	ContentType string
-	Raw         []byte
-	Err         error
-	Stream      string // "" for one refused at a door
-	Seq         uint64
+// deadLetter is a message that was not kept, and why.
+type deadLetter struct {
+	adapters.Refusal
+	length int    // of Raw before it was cut
+	stream string // "" for one refused at a door
+	seq    uint64
 }
 
 // deadLetters writes refusals in the background.
 type deadLetters struct {
 	b     *Belt
-	queue chan DeadLetter
+	queue chan deadLetter
 	wg    sync.WaitGroup
 	mu    sync.RWMutex
 	shut  bool
 }
 
 func (b *Belt) openDeadLetters() *deadLetters {
-	d := &deadLetters{b: b, queue: make(chan DeadLetter, deadQueueSize)}
+	d := &deadLetters{b: b, queue: make(chan deadLetter, deadQueueSize)}
 	d.wg.Go(func() {
 		for l := range d.queue {
 			it := l.item()
@@ -68,13 +66,15 @@ func (b *Belt) openDeadLetters() *deadLetters {
 	return d
 }
 
-// Refused leaves a trail of a message an adapter did not keep. It never
-// blocks: when too many wait, the letter is dropped and counted.
-func (b *Belt) Refused(l DeadLetter) {
+// Refused leaves a trail of a message an adapter did not keep (adapters.Gate).
+// It never blocks and keeps none of r's memory: when too many wait, the letter
+// is dropped and counted.
+func (b *Belt) Refused(r adapters.Refusal) {
 	d := b.deadLetters
+	l := deadLetter{Refusal: r, length: len(r.Raw)}
+	l.Raw = bytes.Clone(r.Raw[:min(len(r.Raw), maxDeadBytes)])
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	l.Raw = append([]byte(nil), l.Raw[:min(len(l.Raw), maxDeadBytes+1)]...)
 	if !d.shut {
 		select {
 		case d.queue <- l:
@@ -88,7 +88,7 @@ func (b *Belt) Refused(l DeadLetter) {
 
 // bury writes a message that a stream holds and the store will never take; it
 // returns when that is durable.
-func (b *Belt) bury(ctx context.Context, l DeadLetter, why string) error {
+func (b *Belt) bury(ctx context.Context, l deadLetter, why string) error {
 	it := l.item()
 	_, err := b.letters.publishWait(ctx, it)
 	if err == nil {
@@ -113,7 +113,7 @@ func (d *deadLetters) close(ctx context.Context) {
 	}
 }
 
-func (l *DeadLetter) item() item {
+func (l *deadLetter) item() item {
 	h := nats.Header{}
 	set := func(k, v string) {
 		if v != "" {
@@ -127,13 +127,12 @@ func (l *DeadLetter) item() item {
 	set(HeaderProtocol, string(l.Protocol))
 	set(HeaderAddress, l.Address)
 	set(HeaderContentType, l.ContentType)
-	set(HeaderStream, l.Stream)
-	if l.Seq != 0 {
-		set(HeaderSequence, strconv.FormatUint(l.Seq, 10))
+	set(HeaderStream, l.stream)
+	if l.seq != 0 {
+		set(HeaderSequence, strconv.FormatUint(l.seq, 10))
 	}
-	set(HeaderLength, strconv.Itoa(len(l.Raw)))
-	id := l.Device
-	return item{subject: deadLetterSubject(id), header: h, body: l.Raw[:min(len(l.Raw), maxDeadBytes)]}
+	set(HeaderLength, strconv.Itoa(l.length))
+	return item{subject: deadLetterSubject(l.Device), header: h, body: l.Raw[:min(len(l.Raw), maxDeadBytes)]}
 }
 
 // headerText makes text fit for one header line: no line breaks or other

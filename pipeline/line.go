@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/device/devicepb"
 	"github.com/tributary-iot/tributary/storage"
@@ -65,7 +66,7 @@ func (l *line) take(ctx context.Context, r raw) (entry, error) {
 
 // bury repeats until the dead letter is durable: the line must not go on without.
 func (l *line) bury(ctx context.Context, r raw, reason error, why string) error {
-	letter := DeadLetter{Address: r.subject, Raw: r.body, Err: reason, Stream: l.stream, Seq: r.seq}
+	letter := deadLetter{Refusal: adapters.Refusal{Address: r.subject, Raw: r.body, Err: reason}, length: len(r.body), stream: l.stream, seq: r.seq}
 	if id, _, err := ParseTelemetrySubject(r.subject); err == nil {
 		letter.Device = id
 	} else if id, err := parseDeviceSubject(commandRoot, r.subject); err == nil {

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tributary-iot/tributary/device"
@@ -252,5 +251,4 @@ func TestReplies(t *testing.T) {
 			t.Errorf("%s: %d, %v", data, seq, ok)
 		}
 	}
-	_ = jetstream.ErrStreamNotFound
 }
