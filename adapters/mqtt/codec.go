@@ -124,8 +124,9 @@ func escapeName(name string) string {
 }
 
 // cut bounds what of a peer's text is repeated in a message.
-func cut(s string) string {
-	const limit = 100
+func cut(s string) string { return cutTo(s, 100) }
+
+func cutTo(s string, limit int) string {
 	if len(s) <= limit {
 		return s
 	}

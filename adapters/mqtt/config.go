@@ -18,7 +18,7 @@ type Config struct {
 	MaxAttachments  int           // devices one connection may receive commands for; default 256
 	ConnectTimeout  time.Duration // from accept to CONNECT, and for authentication; default 10 s
 	MaxKeepAlive    time.Duration // longest keep-alive of a MQTT 5 client, up to 65535 s; default 10 min
-	WriteTimeout    time.Duration // a peer that takes no bytes for so long is cut; default 10 s
+	WriteTimeout    time.Duration // for a peer to take 64 KiB, before it is cut; default 10 s
 
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil keeps the metrics to ourselves

@@ -175,7 +175,9 @@ func (s *session) accept(c *packet.Connect) {
 	if s.cause == nil {
 		_ = s.conn.SetReadDeadline(time.Time{})
 	}
-	s.append(answer)
+	if !s.append(answer) {
+		s.endLocked(closeWith(packet.PacketTooLarge, "the client's maximum packet size leaves no room for CONNACK"))
+	}
 }
 
 // capabilities is what a MQTT 5 client must know of us (3.2.2.3).

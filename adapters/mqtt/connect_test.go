@@ -202,3 +202,52 @@ func TestPacketTooLarge(t *testing.T) {
 		}
 	})
 }
+
+// TestReasonStrings: in words where the client wants them and can take them.
+func TestReasonStrings(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		id     packet.PropertyID
+		number uint32
+		words  bool
+	}{{"wanted", packet.RequestProblemInfo, 1, true}, {"not wanted", packet.RequestProblemInfo, 0, false}, {"too large", packet.MaximumPacketSize, 150, false}} {
+		p := dial(t, serve(t, mqtt.Config{}, &adaptertest.Gate{}), packet.V5)
+		connect := &packet.Connect{Version: packet.V5, ClientID: "dev1"}
+		connect.Properties.AddNumber(c.id, c.number)
+		p.send(connect)
+		want[*packet.Connack](p)
+		topic := strings.Repeat("x", 200)
+		p.send(publish(1, topic, ""))
+		ack := want[*packet.Ack](p)
+		text, _ := ack.Properties.Text(packet.ReasonString)
+		if ack.Reason != packet.TopicNameInvalid || strings.Contains(text, "use {device}/telemetry") != c.words || strings.Contains(text, topic) {
+			t.Errorf("%s: %v %q", c.name, ack.Reason, text)
+		}
+		p.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: topic}}})
+		sub := want[*packet.Suback](p)
+		if _, words := sub.Properties.Text(packet.ReasonString); sub.Reasons[0] != packet.TopicFilterInvalid || words != c.words {
+			t.Errorf("%s: SUBACK %+v", c.name, sub)
+		}
+	}
+}
+
+func TestNoRoomForConnack(t *testing.T) {
+	p := dial(t, serve(t, mqtt.Config{}, &adaptertest.Gate{}), packet.V5)
+	connect := &packet.Connect{Version: packet.V5, ClientID: "dev1"}
+	connect.Properties.AddNumber(packet.MaximumPacketSize, 10)
+	p.send(connect)
+	p.wantEnd(packet.PacketTooLarge) // of three bytes, so it may be sent
+}
+
+// TestPingKeepsAlive: a client that pings in time stays, whatever it lacks to say.
+func TestPingKeepsAlive(t *testing.T) {
+	p := dial(t, serve(t, mqtt.Config{}, &adaptertest.Gate{}), packet.V311)
+	p.send(&packet.Connect{Version: packet.V311, CleanStart: true, KeepAlive: 1})
+	want[*packet.Connack](p)
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for range 5 { // well past one and a half intervals
+		<-tick.C
+		p.wantSilence()
+	}
+}

@@ -18,7 +18,11 @@ type output struct {
 	broken  bool // the peer cannot be written to
 }
 
-const keptBuffer = 64 << 10 // larger buffers are left to the collector
+const (
+	keptBuffer    = 64 << 10 // larger buffers are left to the collector
+	writeAtOnce   = 64 << 10 // what a peer must take within Config.WriteTimeout
+	maxReasonText = 400      // bytes of a Reason String
+)
 
 // send queues a packet.
 func (s *session) send(p packet.Packet) error {
@@ -82,7 +86,7 @@ func reasonText(text string) packet.Properties {
 		return nil
 	}
 	var p packet.Properties
-	p.AddText(packet.ReasonString, cut(text))
+	p.AddText(packet.ReasonString, cutTo(text, maxReasonText))
 	return p
 }
 
@@ -134,8 +138,7 @@ func (s *session) write() {
 		if buf == nil {
 			return
 		}
-		_ = s.conn.SetWriteDeadline(time.Now().Add(s.srv.cfg.WriteTimeout))
-		_, err = s.conn.Write(buf)
+		err = s.writeAll(buf)
 		if cap(buf) <= keptBuffer {
 			s.srv.buffers.Put(&buf)
 		}
@@ -146,6 +149,19 @@ func (s *session) write() {
 			d.written()
 		}
 	}
+}
+
+// writeAll gives a peer that is slow, but takes bytes, the time it needs.
+func (s *session) writeAll(buf []byte) error {
+	for len(buf) > 0 {
+		_ = s.conn.SetWriteDeadline(time.Now().Add(s.srv.cfg.WriteTimeout))
+		n, err := s.conn.Write(buf[:min(len(buf), writeAtOnce)])
+		if err != nil {
+			return err
+		}
+		buf = buf[n:]
+	}
+	return nil
 }
 
 // take hands over what is queued; nil when the writer shall stop.
