@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"cmp"
+	"iter"
 	"math"
 	"slices"
 
@@ -11,18 +12,21 @@ import (
 // sealedHead is a head as it goes into the file.
 type sealedHead struct {
 	devices      []sealedDevice // by name
+	groups       []sealedGroup  // the messages of sparse devices
 	recv, points bounds
 	bytes        int64
 }
 
 type sealedDevice struct {
 	id     device.ID
+	row    int64 // its id in the file, once known
 	blocks []span
 	series []sealedSeries // by name
 }
 
 type sealedSeries struct {
 	key    seriesKey
+	row    int64 // its id in the file, once known
 	last   lastValue
 	chunks []span
 }
@@ -32,11 +36,15 @@ type span struct {
 	t0, t1 int64
 	n      int
 	body   []byte
+	points *bounds // measurement times in a group's block, which stands for chunks too
 }
 
 type bounds struct{ min, max int64 }
 
-func (b *bounds) widen(sp span) { b.min, b.max = min(b.min, sp.t0), max(b.max, sp.t1) }
+func (b *bounds) widen(lowest, highest int64) { b.min, b.max = min(b.min, lowest), max(b.max, highest) }
+
+// nothing is what bounds are before they are widened.
+func nothing() bounds { return bounds{math.MaxInt64, math.MinInt64} }
 
 // encodeHead sorts and encodes a queued head. Nothing is added to it any more,
 // so only readers share it.
@@ -46,32 +54,53 @@ func encodeHead(h *head) (*sealedHead, error) {
 		return nil, err
 	}
 	defer z.enc.Close()
-	none := bounds{math.MaxInt64, math.MinInt64}
-	out := &sealedHead{devices: make([]sealedDevice, 0, len(h.devices)), recv: none, points: none}
+	out := &sealedHead{devices: make([]sealedDevice, 0, len(h.devices)), recv: nothing(), points: nothing()}
+	sparse := groups{}
 	for id, d := range h.devices {
-		out.devices = append(out.devices, sealedDevice{id: id, blocks: z.blocks(d.records), series: z.allSeries(d)})
+		one := sealedDevice{id: id}
+		if d.sparse() {
+			sparse.add(id, d)
+		} else {
+			one.blocks = z.blocks(slices.Clone(d.records))
+		}
+		one.series = z.allSeries(d)
+		out.devices = append(out.devices, one)
 	}
+	out.groups = sparse.encode(z)
 	slices.SortFunc(out.devices, func(a, b sealedDevice) int {
 		return cmp.Or(cmp.Compare(a.id.Tenant, b.id.Tenant), cmp.Compare(a.id.Device, b.id.Device))
 	})
-	for _, d := range out.devices {
-		for _, sp := range d.blocks {
-			out.recv.widen(sp)
+	out.measure()
+	return out, nil
+}
+
+// measure adds up what the partition should know of the seal.
+func (out *sealedHead) measure() {
+	blocks := func(spans []span) {
+		for _, sp := range spans {
+			out.recv.widen(sp.t0, sp.t1)
 			out.bytes += int64(len(sp.body))
+			if sp.points != nil {
+				out.points.widen(sp.points.min, sp.points.max)
+			}
 		}
+	}
+	for _, g := range out.groups {
+		blocks(g.blocks)
+	}
+	for _, d := range out.devices {
+		blocks(d.blocks)
 		for _, s := range d.series {
 			for _, sp := range s.chunks {
-				out.points.widen(sp)
+				out.points.widen(sp.t0, sp.t1)
 				out.bytes += int64(len(sp.body))
 			}
 		}
 	}
-	return out, nil
 }
 
-// blocks encodes the messages of one device, by (received, position).
-func (z *squeezer) blocks(in []record) (out []span) {
-	rs := slices.Clone(in) // readers see the original
+// blocks sorts and encodes the messages of one device, by (received, position).
+func (z *squeezer) blocks(rs []record) (out []span) {
 	slices.SortStableFunc(rs, func(a, b record) int {
 		switch {
 		case a.before(&b):
@@ -81,23 +110,38 @@ func (z *squeezer) blocks(in []record) (out []span) {
 		}
 		return 0
 	})
-	for start := 0; start < len(rs); {
-		end, size := start, 0
-		for end < len(rs) && end-start < blockMessages && (end == start || size+len(rs[end].body) <= blockBytes) {
-			size += len(rs[end].body)
-			end++
-		}
-		part := rs[start:end]
+	for part := range cutBlocks(rs) {
 		out = append(out, span{t0: part[0].recv, t1: part[len(part)-1].recv, n: len(part), body: z.block(part)})
-		start = end
 	}
 	return out
 }
 
+// cutBlocks cuts records into stretches of bounded count and size.
+func cutBlocks(rs []record) iter.Seq[[]record] {
+	return func(yield func([]record) bool) {
+		for start := 0; start < len(rs); {
+			end, size := start, 0
+			for end < len(rs) && end-start < blockMessages && (end == start || size+len(rs[end].body) <= blockBytes) {
+				size += len(rs[end].body)
+				end++
+			}
+			if !yield(rs[start:end]) {
+				return
+			}
+			start = end
+		}
+	}
+}
+
 func (z *squeezer) allSeries(d *deviceHead) []sealedSeries {
 	out := make([]sealedSeries, 0, len(d.series))
-	for key, s := range d.series {
-		out = append(out, sealedSeries{key: key, last: s.last, chunks: z.chunks(s.points, s.texts)})
+	sparse := d.sparse()
+	for _, s := range d.series {
+		one := sealedSeries{key: s.key, last: s.last}
+		if !sparse {
+			one.chunks = z.chunks(s.points, s.texts)
+		}
+		out = append(out, one)
 	}
 	slices.SortFunc(out, func(a, b sealedSeries) int {
 		return cmp.Or(cmp.Compare(a.key.channel, b.key.channel), cmp.Compare(a.key.name, b.key.name))

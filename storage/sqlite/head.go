@@ -30,16 +30,16 @@ type head struct {
 const (
 	recordOverhead = 80
 	pointOverhead  = 36
-	seriesOverhead = 400
-	deviceOverhead = 400
+	seriesOverhead = 250
+	deviceOverhead = 250
 )
 
 type seriesKey struct{ channel, name string }
 
 type deviceHead struct {
 	records []record // in stream order
-	series  map[seriesKey]*seriesHead
-	order   []*seriesHead // as last seen: the next message most likely has the same series in the same order
+	series  []*seriesHead
+	byKey   map[seriesKey]*seriesHead // nil while series are few enough to look through
 }
 
 type seriesHead struct {
@@ -88,40 +88,58 @@ func (h *head) add(hotID int64, in []incoming) {
 func (h *head) addOne(in *incoming) {
 	d := h.devices[in.msg.ID()]
 	if d == nil {
-		d = &deviceHead{series: map[seriesKey]*seriesHead{}}
+		d = &deviceHead{}
 		h.devices[device.ID{Tenant: strings.Clone(in.msg.Tenant), Device: strings.Clone(in.msg.Device)}] = d
 		h.bytes += deviceOverhead
 	}
 	d.records = append(d.records, in.record)
 	h.bytes += int64(len(in.body)) + recordOverhead
-	at := 0
 	for i := range in.msg.Measurements {
 		m := &in.msg.Measurements[i]
 		if m.Value.Kind() == device.KindNone {
 			continue
 		}
-		h.bytes += d.find(at, in.msg.Channel, m.Name, &h.bytes).add(in, m)
-		at++
+		s := d.find(i, in.msg.Channel, m.Name)
+		if s == nil {
+			s = d.create(in.msg.Channel, m.Name)
+			h.bytes += seriesOverhead + int64(len(in.msg.Channel)+len(m.Name))
+		}
+		h.bytes += s.add(in, m)
 	}
 }
 
-// find gives the series; at is its place among the message's measurements.
-func (d *deviceHead) find(at int, channel, name string, bytes *int64) *seriesHead {
-	if at < len(d.order) && d.order[at].key.name == name && d.order[at].key.channel == channel {
-		return d.order[at]
-	}
+// fewSeries is how many are looked through before a map pays.
+const fewSeries = 12
+
+// find gives the series, nil when there is none. It looks at place at first:
+// most messages of a device have the same measurements in the same order.
+func (d *deviceHead) find(at int, channel, name string) *seriesHead {
 	key := seriesKey{channel, name}
-	s := d.series[key]
-	if s == nil {
-		key = seriesKey{strings.Clone(channel), strings.Clone(name)}
-		s = &seriesHead{key: key}
-		d.series[key] = s
-		*bytes += seriesOverhead + int64(len(channel)+len(name))
+	if at < len(d.series) && d.series[at].key == key {
+		return d.series[at]
 	}
-	if at < len(d.order) {
-		d.order[at] = s
-	} else {
-		d.order = append(d.order, s)
+	if d.byKey != nil {
+		return d.byKey[key]
+	}
+	for _, s := range d.series {
+		if s.key == key {
+			return s
+		}
+	}
+	return nil
+}
+
+func (d *deviceHead) create(channel, name string) *seriesHead {
+	s := &seriesHead{key: seriesKey{strings.Clone(channel), strings.Clone(name)}}
+	d.series = append(d.series, s)
+	switch {
+	case d.byKey != nil:
+		d.byKey[s.key] = s
+	case len(d.series) > fewSeries:
+		d.byKey = make(map[seriesKey]*seriesHead, 2*fewSeries)
+		for _, s := range d.series {
+			d.byKey[s.key] = s
+		}
 	}
 	return s
 }
@@ -177,7 +195,7 @@ func (h *head) points(id device.ID, key seriesKey) ([]point, []string) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if d := h.devices[id]; d != nil {
-		if s := d.series[key]; s != nil {
+		if s := d.find(0, key.channel, key.name); s != nil {
 			return s.points, s.texts
 		}
 	}

@@ -62,6 +62,20 @@ func (s *sealIDs) close() {
 	}
 }
 
+// assign gives a device and its series their ids, and writes the last values.
+func (s *sealIDs) assign(d *sealedDevice) (err error) {
+	if d.row, err = s.device(d.id); err != nil {
+		return err
+	}
+	for i := range d.series {
+		one := &d.series[i]
+		if one.row, err = s.series(d.row, one.key, &one.last); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (s *sealIDs) device(id device.ID) (int64, error) {
 	if n, ok := s.devices[id]; ok {
 		return n, nil

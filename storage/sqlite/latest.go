@@ -103,9 +103,9 @@ func (h *head) latest(id device.ID, newest map[seriesKey]lastValue) {
 	if d == nil {
 		return
 	}
-	for key, s := range d.series {
-		if have, ok := newest[key]; !ok || s.last.time >= have.time {
-			newest[key] = s.last
+	for _, s := range d.series {
+		if have, ok := newest[s.key]; !ok || s.last.time >= have.time {
+			newest[s.key] = s.last
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"math"
 	"slices"
@@ -74,13 +75,19 @@ func (c *collector) collect(v *view) error {
 	if possible, err := c.possible(v, deviceID); err != nil || !possible {
 		return err
 	}
-	return v.walk("recv", "msgblock", "device_id", deviceID, c.since, c.until, c.done, func(_ int64, body []byte) error {
-		records, err := decodeBlock(body)
+	for _, owner := range []int64{deviceID, groupOf(id)} {
+		err := v.walk(heldMessages(), owner, c.since, c.until, c.done, func(_ int64, body []byte) error {
+			records, err := decodeBlock(body)
+			if err != nil {
+				return err
+			}
+			return c.take(records, false)
+		})
 		if err != nil {
 			return err
 		}
-		return c.take(records, false)
-	})
+	}
+	return nil
 }
 
 // possible spares reading a device's whole history for a measurement it never
@@ -103,6 +110,9 @@ func (c *collector) take(rs []record, copyBody bool) error {
 			continue
 		}
 		body := r.body
+		if !bytes.Contains(body, []byte(c.q.Device)) { // of another device of its group
+			continue
+		}
 		if copyBody {
 			body = slices.Clone(body)
 		}
@@ -117,8 +127,12 @@ func (c *collector) take(rs []record, copyBody bool) error {
 	return nil
 }
 
-// matches applies channel and name, and leaves out the other measurements.
+// matches applies device, channel and name, and leaves out the other
+// measurements.
 func (c *collector) matches(m *device.Message) bool {
+	if m.Device != c.q.Device || m.Tenant != c.q.Tenant {
+		return false
+	}
 	if c.q.Channel != nil && m.Channel != *c.q.Channel {
 		return false
 	}

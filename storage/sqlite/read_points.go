@@ -1,11 +1,13 @@
 package sqlite
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"slices"
 
 	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/device/devicepb"
 	"github.com/tributary-iot/tributary/storage"
 )
 
@@ -38,7 +40,8 @@ type pointCollector struct {
 
 type foundPoint struct {
 	time  int64
-	seal  int64 // of equal times the highest seal was stored last
+	seal  int64           // of equal times the highest seal was stored last,
+	pos   device.Position // then the highest position (zero from heads and chunks, which keep one of equal times)
 	value device.Value
 }
 
@@ -53,7 +56,7 @@ func (c *pointCollector) collect(v *view, q *storage.PointQuery) error {
 	if err != nil || seriesID == 0 {
 		return err
 	}
-	return v.walk("point", "chunk", "series_id", seriesID, c.since, c.until, c.done, func(seal int64, body []byte) error {
+	err = v.walk(heldPoints(), seriesID, c.since, c.until, c.done, func(seal int64, body []byte) error {
 		ps, texts, err := decodeChunk(body)
 		if err != nil {
 			return err
@@ -61,13 +64,46 @@ func (c *pointCollector) collect(v *view, q *storage.PointQuery) error {
 		c.take(seal, ps, texts)
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return v.walk(heldSparsePoints(), groupOf(id), c.since, c.until, c.done, func(seal int64, body []byte) error {
+		return c.takeSparse(seal, body, q)
+	})
+}
+
+// takeSparse adds the points of the series among the messages of a group.
+func (c *pointCollector) takeSparse(seal int64, block []byte, q *storage.PointQuery) error {
+	records, err := decodeBlock(block)
+	if err != nil {
+		return err
+	}
+	for i := range records {
+		if !bytes.Contains(records[i].body, []byte(q.Device)) {
+			continue
+		}
+		m, err := devicepb.UnmarshalMessage(records[i].body)
+		if err != nil {
+			return damaged(err.Error())
+		}
+		if m.Device != q.Device || m.Tenant != q.Tenant || m.Channel != q.Channel {
+			continue
+		}
+		for _, x := range m.Measurements {
+			if t := micros(x.Time); x.Name == q.Name && x.Value.Kind() != device.KindNone && t >= c.since && t < c.until {
+				c.found = append(c.found, foundPoint{t, seal, records[i].pos, x.Value})
+				c.sorted = false
+			}
+		}
+	}
+	return nil
 }
 
 // take adds points of rising, different times.
 func (c *pointCollector) take(seal int64, ps []point, texts []string) {
 	for _, p := range ps {
 		if p.time >= c.since && p.time < c.until {
-			c.found = append(c.found, foundPoint{p.time, seal, makeValue(p, texts)})
+			c.found = append(c.found, foundPoint{time: p.time, seal: seal, value: makeValue(p, texts)})
 			c.sorted = false
 		}
 	}
@@ -87,8 +123,8 @@ func (c *pointCollector) trim() {
 	if c.sorted {
 		return
 	}
-	slices.SortFunc(c.found, func(a, b foundPoint) int {
-		return cmp.Or(cmp.Compare(a.time, b.time), cmp.Compare(a.seal, b.seal))
+	slices.SortStableFunc(c.found, func(a, b foundPoint) int { // stable: within a message the later wins
+		return cmp.Or(cmp.Compare(a.time, b.time), cmp.Compare(a.seal, b.seal), cmp.Compare(a.pos.Epoch, b.pos.Epoch), cmp.Compare(a.pos.Seq, b.pos.Seq))
 	})
 	kept := c.found[:0]
 	for i, p := range c.found {

@@ -91,12 +91,14 @@ CREATE INDEX IF NOT EXISTS command_event_stored ON command_event(stored);
 `
 
 // partTables holds the tables of one partition. Chunks are kept by series (no
-// rowid); blocks are large, so their rows have one and a small index.
+// rowid); blocks are large, so their rows have one and a small index. A block's
+// owner is a device's id, or a group of devices that send little (sparse.go):
+// those have no chunks, and p0 and p1 are the measurement times in the block.
 const partTables = `
 CREATE TABLE chunk_%[1]d(series_id INTEGER, t0 INTEGER, seal INTEGER, t1 INTEGER, n INTEGER, body BLOB,
   PRIMARY KEY(series_id, t0, seal)) WITHOUT ROWID;
-CREATE TABLE msgblock_%[1]d(device_id INTEGER, t0 INTEGER, seal INTEGER, t1 INTEGER, n INTEGER, body BLOB,
-  PRIMARY KEY(device_id, t0, seal));`
+CREATE TABLE msgblock_%[1]d(id INTEGER PRIMARY KEY, owner INTEGER, t0 INTEGER, t1 INTEGER, p0 INTEGER, p1 INTEGER, seal INTEGER, n INTEGER, body BLOB);
+CREATE INDEX msgblock_%[1]d_owner ON msgblock_%[1]d(owner, t0, t1, p0, p1, seal);`
 
 func writerPragmas(synchronous string) []string {
 	return []string{

@@ -107,7 +107,10 @@ func (s *Store) sealOldest(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	err = inTx(ctx, s.writer, func(tx *sql.Tx) error { return s.sealInto(tx, h, sealed) })
+	err = s.writeLast(ctx, sealed.devices)
+	if err == nil {
+		err = inTx(ctx, s.writer, func(tx *sql.Tx) error { return s.sealInto(tx, h, sealed) })
+	}
 	if err != nil {
 		s.ids.clear() // it may hold ids of rows that were rolled back
 		return false, fmt.Errorf("sqlite: seal %d: %w", h.seal, err)
@@ -122,8 +125,39 @@ func (s *Store) sealOldest(ctx context.Context) (more bool, err error) {
 	return true, nil
 }
 
-// sealInto writes a head's chunks, blocks and last values, and removes its hot
-// rows; all of it or nothing.
+// writeLast finds or makes the rows of devices and series, with their last
+// values, before the seal itself: these values are of committed messages, so
+// the file may have them early, and short transactions let Writes in between.
+func (s *Store) writeLast(ctx context.Context, devices []sealedDevice) error {
+	const perTx = 2000
+	for len(devices) > 0 {
+		slice := devices[:min(perTx, len(devices))]
+		devices = devices[len(slice):]
+		err := inTx(ctx, s.writer, func(tx *sql.Tx) error {
+			if err := s.checkOwner(tx); err != nil {
+				return err
+			}
+			ids, err := s.ids.begin(tx)
+			if err != nil {
+				return err
+			}
+			defer ids.close()
+			for i := range slice {
+				if err := ids.assign(&slice[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sealInto writes a head's chunks and blocks, and removes its hot rows; all of
+// it or nothing.
 func (s *Store) sealInto(tx *sql.Tx, h *head, sealed *sealedHead) error {
 	res, err := tx.Exec(`UPDATE meta SET sealed = ? WHERE owner = ? AND sealed = ?`, h.seal, s.owner, h.seal-1)
 	if err != nil {
@@ -155,7 +189,7 @@ func (s *Store) sealInto(tx *sql.Tx, h *head, sealed *sealedHead) error {
 }
 
 func (s *Store) writeSealed(tx *sql.Tx, h *head, sealed *sealedHead, part int64) error {
-	blocks, err := tx.Prepare(fmt.Sprintf(`INSERT INTO msgblock_%d VALUES(?, ?, ?, ?, ?, ?)`, part))
+	blocks, err := tx.Prepare(fmt.Sprintf(`INSERT INTO msgblock_%d VALUES(NULL, ?, ?, ?, ?, ?, ?, ?, ?)`, part))
 	if err != nil {
 		return err
 	}
@@ -165,27 +199,26 @@ func (s *Store) writeSealed(tx *sql.Tx, h *head, sealed *sealedHead, part int64)
 		return err
 	}
 	defer chunks.Close()
-	ids, err := s.ids.begin(tx)
-	if err != nil {
+	for _, g := range sealed.groups {
+		if err := insertBlocks(blocks, g.owner, h.seal, g.blocks); err != nil {
+			return err
+		}
+	}
+	for i := range sealed.devices {
+		if err := writeDevice(&sealed.devices[i], h.seal, blocks, chunks); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeDevice(d *sealedDevice, seal int64, blocks, chunks *sql.Stmt) error {
+	if err := insertBlocks(blocks, d.row, seal, d.blocks); err != nil {
 		return err
 	}
-	defer ids.close()
-	for i := range sealed.devices {
-		d := &sealed.devices[i]
-		deviceID, err := ids.device(d.id)
-		if err != nil {
-			return err
-		}
-		if err := insertSpans(blocks, deviceID, h.seal, d.blocks); err != nil {
-			return err
-		}
-		for j := range d.series {
-			series := &d.series[j]
-			seriesID, err := ids.series(deviceID, series.key, &series.last)
-			if err != nil {
-				return err
-			}
-			if err := insertSpans(chunks, seriesID, h.seal, series.chunks); err != nil {
+	for _, series := range d.series {
+		for _, sp := range series.chunks {
+			if _, err := chunks.Exec(series.row, sp.t0, seal, sp.t1, sp.n, sp.body); err != nil {
 				return err
 			}
 		}
@@ -193,9 +226,13 @@ func (s *Store) writeSealed(tx *sql.Tx, h *head, sealed *sealedHead, part int64)
 	return nil
 }
 
-func insertSpans(stmt *sql.Stmt, id, seal int64, spans []span) error {
+func insertBlocks(stmt *sql.Stmt, owner, seal int64, spans []span) error {
 	for _, sp := range spans {
-		if _, err := stmt.Exec(id, sp.t0, seal, sp.t1, sp.n, sp.body); err != nil {
+		var p0, p1 any
+		if sp.points != nil {
+			p0, p1 = sp.points.min, sp.points.max
+		}
+		if _, err := stmt.Exec(owner, sp.t0, sp.t1, p0, p1, seal, sp.n, sp.body); err != nil {
 			return err
 		}
 	}

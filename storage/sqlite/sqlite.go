@@ -34,7 +34,7 @@ import (
 type Config struct {
 	Path           string        // the database file; its folder is made
 	SealMessages   int           // seal after so many messages [100,000]
-	SealBytes      int64         // ... or so many bytes of memory, which bounds what heads use to about twice it [64 MiB]
+	SealBytes      int64         // ... or so many bytes of memory, which bounds what heads use to about twice it [128 MiB]
 	SealEvery      time.Duration // ... or so long after the first of them [10 min]
 	PartitionEvery time.Duration // stream time one partition holds; retention drops whole ones [24 h]
 	MaxAge         time.Duration // partitions wholly older are dropped; 0 keeps all
@@ -63,7 +63,7 @@ func (c Config) withDefaults() (Config, error) {
 	messages := int64(c.SealMessages)
 	set(&messages, 100_000)
 	c.SealMessages = int(messages)
-	set(&c.SealBytes, 64<<20)
+	set(&c.SealBytes, 128<<20)
 	set((*int64)(&c.SealEvery), int64(10*time.Minute))
 	set((*int64)(&c.PartitionEvery), int64(24*time.Hour))
 	switch c.Synchronous {

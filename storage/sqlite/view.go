@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/base64"
@@ -85,11 +86,10 @@ func (v *view) one(query string, args ...any) (n int64, err error) {
 type part struct {
 	id       int64
 	min, max int64
-	older    int64 // the newest time in any of the partitions after it in the list
 }
 
-// parts lists the partitions with times in [since, until), newest first; by
-// is "recv" or "point".
+// parts lists the partitions with times in [since, until), the one with the
+// newest end first; by is "recv" or "point".
 func (v *view) parts(by string, since, until int64) (out []part, err error) {
 	err = v.rows(func(r *sql.Rows) error {
 		var p part
@@ -99,60 +99,60 @@ func (v *view) parts(by string, since, until int64) (out []part, err error) {
 		out = append(out, p)
 		return nil
 	}, fmt.Sprintf(`SELECT id, %[1]s_min, %[1]s_max FROM part WHERE %[1]s_min < ? AND %[1]s_max >= ? ORDER BY %[1]s_max DESC`, by), until, since)
-	for i := range out {
-		out[i].older = math.MinInt64
-		if i+1 < len(out) {
-			out[i].older = out[i+1].max
-		}
-	}
 	return out, err
+}
+
+// holding is one of the ways the file holds what reads look for: its table in
+// every partition, and the times it is found by.
+type holding struct {
+	by   string // which bounds of a partition apply: recv or point
+	list string // the spans of an owner that overlap [since, until)
+	body string
+	key  func(owner int64, s spanRef) []any // of body
+}
+
+func heldMessages() holding {
+	return holding{"recv", `SELECT t0, t1, seal, id FROM msgblock_%d WHERE owner = ? AND t0 < ? AND t1 >= ?`,
+		`SELECT body FROM msgblock_%d WHERE id = ?`, func(_ int64, s spanRef) []any { return []any{s.id} }}
+}
+
+func heldPoints() holding {
+	return holding{"point", `SELECT t0, t1, seal, 0 FROM chunk_%d WHERE series_id = ? AND t0 < ? AND t1 >= ?`,
+		`SELECT body FROM chunk_%d WHERE series_id = ? AND t0 = ? AND seal = ?`, func(owner int64, s spanRef) []any { return []any{owner, s.t0, s.seal} }}
+}
+
+func heldSparsePoints() holding {
+	h := heldMessages()
+	h.by, h.list = "point", `SELECT p0, p1, seal, id FROM msgblock_%d WHERE owner = ? AND p0 < ? AND p1 >= ?`
+	return h
 }
 
 // spanRef is a chunk or block that a read may have to look into.
 type spanRef struct {
-	t0, t1, seal int64
+	t0, t1, seal, id int64
 }
 
-// spans lists the chunks or blocks of one owner in a partition that overlap
-// [since, until), the one with the newest end first.
-func (v *view) spans(table, owner string, ownerID, since, until int64) (out []spanRef, err error) {
+// spans lists them, the one with the newest end first.
+func (v *view) spans(query string, owner, since, until int64) (out []spanRef, err error) {
 	err = v.rows(func(r *sql.Rows) error {
 		var s spanRef
-		if err := r.Scan(&s.t0, &s.t1, &s.seal); err != nil {
+		if err := r.Scan(&s.t0, &s.t1, &s.seal, &s.id); err != nil {
 			return err
 		}
 		out = append(out, s)
 		return nil
-	}, fmt.Sprintf(`SELECT t0, t1, seal FROM %s WHERE %s = ? AND t0 < ? AND t1 >= ?`, table, owner), ownerID, until, since)
+	}, query, owner, until, since)
 	slices.SortFunc(out, func(a, b spanRef) int {
-		switch {
-		case a.t1 != b.t1:
-			return compareDesc(a.t1, b.t1)
-		case a.t0 != b.t0:
-			return compareDesc(a.t0, b.t0)
-		}
-		return compareDesc(a.seal, b.seal)
+		return cmp.Or(cmp.Compare(b.t1, a.t1), cmp.Compare(b.t0, a.t0), cmp.Compare(b.seal, a.seal), cmp.Compare(b.id, a.id))
 	})
 	return out, err
 }
 
-func compareDesc(a, b int64) int {
-	if a > b {
-		return -1
-	}
-	return 1
-}
-
-// body reads one chunk or block.
-func (v *view) body(table, owner string, ownerID int64, s spanRef) (b []byte, err error) {
-	err = v.tx.QueryRowContext(v.ctx, fmt.Sprintf(`SELECT body FROM %s WHERE %s = ? AND t0 = ? AND seal = ?`, table, owner), ownerID, s.t0, s.seal).Scan(&b)
-	return b, err
-}
-
-// walk visits what the file holds of one owner, newest end first, until done
-// says that nothing ending at a time, or before, is wanted any more.
-func (v *view) walk(by, table, owner string, ownerID, since, until int64, done func(end int64) bool, visit func(seal int64, body []byte) error) error {
-	parts, err := v.parts(by, since, until)
+// walk visits what the file holds of one owner, newest end first within each
+// partition, until done says that nothing ending at a time, or before, is
+// wanted any more.
+func (v *view) walk(h holding, owner, since, until int64, done func(end int64) bool, visit func(seal int64, body []byte) error) error {
+	parts, err := v.parts(h.by, since, until)
 	if err != nil {
 		return err
 	}
@@ -160,8 +160,7 @@ func (v *view) walk(by, table, owner string, ownerID, since, until int64, done f
 		if done(p.max) {
 			return nil
 		}
-		name := fmt.Sprintf("%s_%d", table, p.id)
-		spans, err := v.spans(name, owner, ownerID, since, until)
+		spans, err := v.spans(fmt.Sprintf(h.list, p.id), owner, since, until)
 		if err != nil {
 			return err
 		}
@@ -169,12 +168,12 @@ func (v *view) walk(by, table, owner string, ownerID, since, until int64, done f
 			if done(s.t1) {
 				break
 			}
-			body, err := v.body(name, owner, ownerID, s)
-			if err != nil {
+			var body []byte
+			if err := v.tx.QueryRowContext(v.ctx, fmt.Sprintf(h.body, p.id), h.key(owner, s)...).Scan(&body); err != nil {
 				return err
 			}
 			if err := visit(s.seal, body); err != nil {
-				return fmt.Errorf("%s of %d at %d: %w", name, ownerID, s.t0, err)
+				return fmt.Errorf("partition %d, owner %d, at %d: %w", p.id, owner, s.t0, err)
 			}
 		}
 	}
