@@ -15,9 +15,8 @@ import (
 // less than was stored when the reading began.
 
 const (
-	readBatch      = 1000
-	readBatchBytes = 8 << 20
-	behindWait     = 10 * time.Millisecond // for a replica to get there
+	subjectBatch = 1000                  // messages asked for at a time
+	behindWait   = 10 * time.Millisecond // for a replica to get there
 )
 
 // lastOf asks the stream's leader for the newest message of a subject or
@@ -63,7 +62,7 @@ func (b *Belt) leaderGet(ctx context.Context, stream string, which map[string]an
 // readSubject reads all messages of one subject, oldest first: at least those
 // the leader had when it was called. The messages come from any replica, which
 // has everything up to the newest it has.
-func (b *Belt) readSubject(ctx context.Context, stream, subject string, take func(*jetstream.RawStreamMsg)) error {
+func (b *Belt) readSubject(ctx context.Context, stream, subject string, take func(raw)) error {
 	read := uint64(0)
 	for {
 		last, err := b.lastOf(ctx, stream, subject)
@@ -90,9 +89,9 @@ func (b *Belt) readSubject(ctx context.Context, stream, subject string, take fun
 	}
 }
 
-func (b *Belt) readBatch(ctx context.Context, stream, subject string, read *uint64, take func(*jetstream.RawStreamMsg)) (n int, err error) {
-	msgs, err := jetstreamext.GetBatch(ctx, b.js, stream, readBatch, jetstreamext.GetBatchSubject(subject),
-		jetstreamext.GetBatchSeq(*read+1), jetstreamext.GetBatchMaxBytes(readBatchBytes))
+func (b *Belt) readBatch(ctx context.Context, stream, subject string, read *uint64, take func(raw)) (n int, err error) {
+	msgs, err := jetstreamext.GetBatch(ctx, b.js, stream, subjectBatch, jetstreamext.GetBatchSubject(subject),
+		jetstreamext.GetBatchSeq(*read+1), jetstreamext.GetBatchMaxBytes(readAheadBytes))
 	if err != nil {
 		return 0, err
 	}
@@ -108,39 +107,7 @@ func (b *Belt) readBatch(ctx context.Context, stream, subject string, read *uint
 		}
 		*read = m.Sequence
 		n++
-		take(m)
+		take(raw{subject: m.Subject, header: m.Header, body: m.Data, seq: m.Sequence, stored: m.Time.UTC()})
 	}
 	return n, nil
-}
-
-// followStream calls take with every message of a stream after a sequence, in
-// order, until ctx ends or reading fails. It keeps one ordered consumer, which
-// the client takes up again where it was when the connection was lost.
-func (b *Belt) followStream(ctx context.Context, stream string, after uint64, take func(jetstream.Msg, *jetstream.MsgMetadata)) error {
-	c, err := b.rjs.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1,
-	})
-	if err != nil {
-		return fmt.Errorf("pipeline: follow %s: %w", stream, err)
-	}
-	msgs, err := c.Messages()
-	if err != nil {
-		return fmt.Errorf("pipeline: follow %s: %w", stream, err)
-	}
-	defer msgs.Stop()
-	defer context.AfterFunc(ctx, msgs.Stop)()
-	for {
-		m, err := msgs.Next()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			return fmt.Errorf("pipeline: follow %s: %w", stream, err)
-		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return fmt.Errorf("pipeline: follow %s: %w", stream, err)
-		}
-		take(m, meta)
-	}
 }

@@ -34,28 +34,20 @@ func (l CommandLog) Append(ctx context.Context, e *device.CommandEvent, expect u
 	return seq, err
 }
 
-// Events reads all the device's events, oldest first.
+// Events reads all the device's events, oldest first. One that is not
+// understood counts all the same: the next append goes behind it.
 func (l CommandLog) Events(ctx context.Context, id device.ID) (all []device.StoredEvent, err error) {
-	err = l.b.readSubject(ctx, CommandEventStream, commandEventSubject(id), func(raw *jetstream.RawStreamMsg) {
-		e, err := devicepb.UnmarshalCommandEvent(raw.Data)
-		if err != nil { // its place counts all the same: the next append goes behind it
-			l.b.log.Error("event not understood", "stream", CommandEventStream, "sequence", raw.Sequence, "error", err)
-			e = &device.CommandEvent{Tenant: id.Tenant, Device: id.Device}
-		}
-		all = append(all, device.StoredEvent{CommandEvent: *e, Position: device.Position{Seq: raw.Sequence}, StoredAt: raw.Time})
+	err = l.b.readSubject(ctx, CommandEventStream, commandEventSubject(id), func(r raw) {
+		all = append(all, l.b.stored(CommandEventStream, r, decodeEvent))
 	})
 	return all, err
 }
 
-// Follow calls fn with every event after a sequence, in order.
+// Follow calls fn with every event after a sequence, in order, until ctx ends.
 func (l CommandLog) Follow(ctx context.Context, after uint64, fn func(device.StoredEvent)) error {
-	return l.b.followStream(ctx, CommandEventStream, after, func(m jetstream.Msg, meta *jetstream.MsgMetadata) {
-		e, err := devicepb.UnmarshalCommandEvent(m.Data())
-		if err != nil {
-			l.b.log.Error("event not understood", "stream", CommandEventStream, "sequence", meta.Sequence.Stream, "error", err)
-			e = &device.CommandEvent{}
-		}
-		fn(device.StoredEvent{CommandEvent: *e, Position: device.Position{Seq: meta.Sequence.Stream}, StoredAt: meta.Timestamp})
+	return l.b.read(ctx, CommandEventStream, after+1, nil, func(r raw) error {
+		fn(l.b.stored(CommandEventStream, r, decodeEvent))
+		return nil
 	})
 }
 

@@ -52,28 +52,20 @@ func (m *Mailbox) Put(ctx context.Context, c *device.Command, expect uint64) (ui
 
 // Requests reads the device's requests, oldest first.
 func (m *Mailbox) Requests(ctx context.Context, id device.ID) (all []device.StoredEvent, err error) {
-	err = m.b.readSubject(ctx, CommandStream, commandSubject(id), func(raw *jetstream.RawStreamMsg) {
-		ev, err := requested(raw.Data, raw.Sequence)
-		if err != nil {
-			m.b.log.Error("request not understood", "stream", CommandStream, "sequence", raw.Sequence, "error", err)
-			return
+	err = m.b.readSubject(ctx, CommandStream, commandSubject(id), func(r raw) {
+		if ev := m.b.stored(CommandStream, r, decodeCommand); ev.Request != nil {
+			all = append(all, ev)
 		}
-		ev.StoredAt = raw.Time
-		all = append(all, ev)
 	})
 	return all, err
 }
 
-// Follow calls fn with every request after a sequence, in order.
+// Follow calls fn with every request after a sequence, in order, until ctx
+// ends. What is not a request has none, and only tells how far the reader is.
 func (m *Mailbox) Follow(ctx context.Context, after uint64, fn func(device.StoredEvent)) error {
-	return m.b.followStream(ctx, CommandStream, after, func(msg jetstream.Msg, meta *jetstream.MsgMetadata) {
-		ev, err := requested(msg.Data(), meta.Sequence.Stream)
-		if err != nil {
-			m.b.log.Error("request not understood", "stream", CommandStream, "sequence", meta.Sequence.Stream, "error", err)
-			ev = device.StoredEvent{Position: device.Position{Seq: meta.Sequence.Stream}} // so that the reader knows how far it is
-		}
-		ev.StoredAt = meta.Timestamp
-		fn(ev)
+	return m.b.read(ctx, CommandStream, after+1, nil, func(r raw) error {
+		fn(m.b.stored(CommandStream, r, decodeCommand))
+		return nil
 	})
 }
 
@@ -108,16 +100,15 @@ func (m *Mailbox) Remove(ctx context.Context, before uint64, seqs []uint64) erro
 	return nil
 }
 
-// requested is a request as the event that created it.
-func requested(body []byte, seq uint64) (device.StoredEvent, error) {
-	c, err := devicepb.UnmarshalCommand(body)
-	if err != nil {
-		return device.StoredEvent{}, err
+// stored decodes a message as the persister does. One that is not understood
+// keeps its place, and says nothing: the persister buries it.
+func (b *Belt) stored(stream string, r raw, decode func(raw, *entry) error) device.StoredEvent {
+	ev := device.StoredEvent{Position: device.Position{Seq: r.seq}, StoredAt: r.stored}
+	var e entry
+	if err := decode(r, &e); err != nil {
+		b.log.Warn("message not understood", "stream", stream, "seq", r.seq, "error", err)
+		return ev
 	}
-	return device.StoredEvent{
-		CommandEvent: device.CommandEvent{
-			Command: c.ID, Tenant: c.Tenant, Device: c.Device, State: device.StateQueued, At: c.CreatedAt, Request: c,
-		},
-		Position: device.Position{Seq: seq},
-	}, nil
+	ev.CommandEvent = *e.event
+	return ev
 }
