@@ -19,6 +19,10 @@ type Registry struct {
 	metrics *metrics
 	dummy   []byte // compared with when there is nothing to compare with
 
+	stopping context.Context // ends when Shutdown begins
+	stop     context.CancelFunc
+	running  sync.RWMutex // read-locked while Run runs
+
 	mu       sync.Mutex
 	onRevoke []func(device.ID)
 }
@@ -32,6 +36,7 @@ func New(cfg Config) (*Registry, error) {
 	c := newCache(cfg.CacheSize)
 	r := &Registry{cfg: cfg, cache: c, metrics: newMetrics(c), dummy: make([]byte, 32)}
 	rand.Read(r.dummy)
+	r.stopping, r.stop = context.WithCancel(context.Background())
 	if err := r.metrics.register(cfg.Registerer); err != nil {
 		return nil, fmt.Errorf("registry: register metrics: %w", err)
 	}
@@ -40,7 +45,8 @@ func New(cfg Config) (*Registry, error) {
 
 // OnRevoke asks for a call whenever a principal is disabled or removed, on
 // this node or another, so that its sessions can be ended. It may be called
-// more than once for one change, from any goroutine, and must not block.
+// more than once for one change, from any goroutine, and must not block. A
+// change made on another node while Watching is false is not told.
 func (r *Registry) OnRevoke(f func(device.ID)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -60,9 +66,15 @@ func (r *Registry) revoked(id device.ID) {
 // they are not, every Authenticate asks the Store.
 func (r *Registry) Watching() bool { return r.cache.isWatching() }
 
-// Run follows the Store's changes until ctx ends, and then answers nil. When
-// the watch breaks the cache is emptied and the watch begun again.
+// Run follows the Store's changes until ctx ends or Shutdown is called, and
+// then answers nil. When the watch breaks the cache is emptied and the watch
+// begun again.
 func (r *Registry) Run(ctx context.Context) error {
+	r.running.RLock()
+	defer r.running.RUnlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.stopping, cancel)()
 	const firstPause, maxPause = 100 * time.Millisecond, 5 * time.Second
 	pause := firstPause
 	for {
@@ -83,6 +95,25 @@ func (r *Registry) Run(ctx context.Context) error {
 		case <-time.After(pause):
 		}
 		pause = min(2*pause, maxPause)
+	}
+}
+
+// Shutdown ends Run, so that the Store can be closed after it. Authenticate
+// goes on to work, without the cache, as long as the Store does. It works
+// before Run and twice.
+func (r *Registry) Shutdown(ctx context.Context) error {
+	r.stop()
+	ended := make(chan struct{})
+	go func() {
+		r.running.Lock() // once every Run has ended
+		defer r.running.Unlock()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("registry: the watch has not ended: %w", ctx.Err())
 	}
 }
 

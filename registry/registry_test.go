@@ -157,6 +157,25 @@ func TestUnreadableRecordIsRefused(t *testing.T) {
 	}
 }
 
+func TestShutdownEndsTheWatch(t *testing.T) {
+	f := newFixture(t)
+	secret := f.add(t, "dev1@default")
+	for range 2 {
+		if err := f.reg.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if f.reg.Watching() {
+			t.Error("still watching after Shutdown")
+		}
+	}
+	if err := f.reg.Run(t.Context()); err != nil {
+		t.Errorf("Run after Shutdown answered %v", err)
+	}
+	if _, err := f.reg.Authenticate(t.Context(), device.Credential{User: "dev1", Secret: secret}); err != nil {
+		t.Errorf("Authenticate after Shutdown: %v", err)
+	}
+}
+
 func TestNewChecksItsConfig(t *testing.T) {
 	store, pepper := new(registrytest.Memory), make([]byte, registry.PepperBytes)
 	for name, cfg := range map[string]registry.Config{
