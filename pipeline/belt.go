@@ -40,7 +40,7 @@ func Open(ctx context.Context, o Options) (*Belt, error) {
 	}
 	b := &Belt{opts: o, log: o.Logger, metrics: newMetrics(o.Registerer)}
 	if err := b.open(ctx); err != nil {
-		b.disconnect()
+		b.abandon()
 		return nil, err
 	}
 	return b, nil
@@ -73,17 +73,10 @@ func (b *Belt) open(ctx context.Context) (err error) {
 }
 
 func (b *Belt) openPublishers() (err error) {
-	for _, p := range []struct {
-		to     **publisher
-		stream string
-		depth  int
-	}{
-		{&b.telemetry, TelemetryStream, telemetryDepth},
-		// Compare-and-set streams have one commit in flight: a refused one must
-		// not be overtaken by what was sent after it.
-		{&b.commands, CommandStream, 1}, {&b.events, CommandEventStream, 1}, {&b.letters, DeadLetterStream, 1},
+	for stream, p := range map[string]**publisher{
+		TelemetryStream: &b.telemetry, CommandStream: &b.commands, CommandEventStream: &b.events, DeadLetterStream: &b.letters,
 	} {
-		if *p.to, err = b.openPublisher(p.stream, p.depth); err != nil {
+		if *p, err = b.openPublisher(stream); err != nil {
 			return err
 		}
 	}
@@ -128,6 +121,18 @@ func (b *Belt) Close(ctx context.Context) (err error) {
 		b.disconnect()
 	})
 	return err
+}
+
+// abandon undoes a half-made opening.
+func (b *Belt) abandon() {
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, p := range []*publisher{b.letters, b.events, b.commands, b.telemetry} {
+		if p != nil {
+			_ = p.close(over)
+		}
+	}
+	b.disconnect()
 }
 
 func (b *Belt) disconnect() {

@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	maxBatch       = 1000    // messages of an atomic batch; the server's limit
-	maxGroupBytes  = 8 << 20 // of one commit
-	fewWaiting     = 8       // up to so many go as single publishes: less latency than a batch
-	telemetryDepth = 2       // commits in flight; the order between them is the connection's
-	retryWait      = 250 * time.Millisecond
+	maxBatch      = 1000    // messages of an atomic batch; the server's limit
+	maxGroupBytes = 8 << 20 // of one commit
+	fewWaiting    = 8       // up to so many go as single publishes: less latency than a batch
+	asyncDepth    = 4       // groups of single publishes in flight, where nothing is fsynced for each
+	retryWait     = 250 * time.Millisecond
 )
 
 // retryFor is how long an unknown outcome is repeated. It ends before the
@@ -82,6 +82,18 @@ func (p *publisher) newGroup(items []item) *group {
 	}
 	p.b.metrics.commit(p.stream, g.batch, len(items))
 	return g
+}
+
+// depth is how many commits of a stream are in flight. With batches it is one:
+// a second would halve their size, and each costs about 4 ms whatever it holds
+// (measured: 97,000 messages a second with one, 55,000 with two, 1,000
+// waiting). Streams of compare-and-set items have one in flight always: what
+// follows a refused item must not overtake it.
+func (b *Belt) depth(stream string) int {
+	if stream == TelemetryStream && !b.groupsFsyncs() {
+		return asyncDepth
+	}
+	return 1
 }
 
 // groupsFsyncs reports whether an atomic batch saves fsyncs: on one node that

@@ -90,6 +90,18 @@ func (p *Persister) Close(ctx context.Context) error {
 // last look (see PersistOptions.Tend).
 func (p *Persister) Lag() uint64 { return p.lines[0].lag.Load() }
 
+// Stored is the last sequence of a stream that the store holds; 0 when it
+// holds none of the stream's present life.
+func (p *Persister) Stored(stream string) uint64 {
+	for _, l := range p.lines {
+		if l.stream == stream {
+			pos, _ := l.position()
+			return pos.Seq
+		}
+	}
+	return 0
+}
+
 // Healthy reports a store that fails.
 func (p *Persister) Healthy() error {
 	for _, l := range p.lines {

@@ -79,7 +79,8 @@ type publisher struct {
 	stuck   atomic.Int64    // unix seconds since when commits are unanswered; 0: not
 }
 
-func (b *Belt) openPublisher(stream string, depth int) (*publisher, error) {
+func (b *Belt) openPublisher(stream string) (*publisher, error) {
+	depth := b.depth(stream)
 	p := &publisher{b: b, stream: stream, ids: nuid.Next() + ".", wake: make(chan struct{}, 1),
 		slots: make(chan struct{}, depth), groups: make(chan *group, depth), stopped: make(chan struct{})}
 	var err error

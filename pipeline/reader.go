@@ -33,6 +33,9 @@ type raw struct {
 // between is in the store, and the stream goes on from First.
 type TooOldError struct{ First device.Position }
 
+// FirstKept is First, for those who know the error by what it tells.
+func (e *TooOldError) FirstKept() device.Position { return e.First }
+
 func (e *TooOldError) Error() string {
 	return fmt.Sprintf("pipeline: the stream keeps messages from sequence %d on; read older ones from the store", e.First.Seq)
 }

@@ -1,8 +1,10 @@
 package embedded_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,13 +92,25 @@ func TestOneDirectoryHasOneServer(t *testing.T) {
 
 func TestNobodyGetsInWithoutTheCredential(t *testing.T) {
 	s := start(t, t.TempDir(), embedded.Relaxed)
-	if nc, err := nats.Connect("", nats.InProcessServer(s), nats.Timeout(300*time.Millisecond)); err == nil {
-		nc.Close()
-		t.Fatal("let in without a credential")
-	}
-	if nc, err := nats.Connect("", nats.InProcessServer(s), nats.UserInfo("tributary", "guess"), nats.Timeout(300*time.Millisecond)); err == nil {
-		nc.Close()
-		t.Fatal("let in with a wrong one")
+	for _, connect := range []string{`{}`, `{"user":"tributary","pass":"guess"}`} {
+		conn, err := s.InProcessConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewReader(conn)
+		if info, err := lines.ReadString('\n'); err != nil || !strings.Contains(info, `"auth_required":true`) {
+			t.Fatalf("greeted with %q, %v", info, err)
+		}
+		if _, err := conn.Write([]byte("CONNECT " + connect + "\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		if answer, err := lines.ReadString('\n'); err != nil || !strings.HasPrefix(answer, "-ERR 'Authorization Violation'") {
+			t.Errorf("%s is answered %q, %v", connect, answer, err)
+		}
 	}
 }
 
