@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/alecthomas/kong"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/tributary-iot/tributary/device"
+	pb "github.com/tributary-iot/tributary/proto/tributary/v1"
+)
+
+// clientCommands are the subcommands that talk to a running server.
+type clientCommands struct {
+	Device   deviceCmd   `cmd:"" help:"Register devices, and say which may speak."`
+	Send     sendCmd     `cmd:"" help:"Send a command to a device."`
+	Commands commandsCmd `cmd:"" help:"See what became of commands, and cancel them."`
+	Query    queryCmd    `cmd:"" help:"Print what a device said, newest N, oldest first."`
+	Latest   latestCmd   `cmd:"" help:"Print the last value of everything devices measure."`
+	Tail     tailCmd     `cmd:"" help:"Print messages as they are stored."`
+}
+
+// clientFlags say which server to talk to and how to print.
+type clientFlags struct {
+	Data      string `default:"tributary-data" type:"path" placeholder:"DIR" help:"Data directory of the server on this machine: its address and token are read there."`
+	GRPC      string `name:"grpc" env:"TRIBUTARY_SERVER" placeholder:"ADDR" help:"Address of the server, instead of the one in DIR/addresses.json. Loopback only until it speaks TLS: use a tunnel."`
+	TokenFile string `type:"path" placeholder:"FILE" help:"File with the operator's token, instead of DIR/admin.token."`
+	Tenant    string `default:"default" placeholder:"NAME" help:"Tenant of the devices; DEVICE@TENANT says it too."`
+	Output    string `short:"o" enum:"table,json" default:"table" help:"table, or json: one protobuf-JSON object a line."`
+}
+
+// client is a connection to a server.
+type client struct {
+	flags     *clientFlags
+	conn      *grpc.ClientConn
+	devices   pb.DeviceServiceClient
+	commands  pb.CommandServiceClient
+	telemetry pb.TelemetryServiceClient
+	out       *output
+}
+
+// maxAnswerBytes bounds one answer of the server; a page is far smaller unless
+// a single message is not.
+const maxAnswerBytes = 64 << 20
+
+// with runs do against the server, and says in a sentence what went wrong.
+func (f *clientFlags) with(app *kong.Context, do func(*client) error) error {
+	addr, token, err := f.find()
+	if err != nil {
+		return err
+	}
+	conn, err := grpc.NewClient(addr,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithPerRPCCredentials(operator(token)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
+		grpc.WithDisableServiceConfig(), grpc.WithNoProxy())
+	if err != nil {
+		return fmt.Errorf("--grpc %s is not an address: %w", addr, err)
+	}
+	defer conn.Close()
+	c := &client{
+		flags: f, conn: conn, devices: pb.NewDeviceServiceClient(conn), commands: pb.NewCommandServiceClient(conn),
+		telemetry: pb.NewTelemetryServiceClient(conn), out: newOutput(app.Stdout, app.Stderr, f.Output == "json"),
+	}
+	return f.explain(errors.Join(do(c), c.out.close()), addr)
+}
+
+// find answers the address and token of the server.
+func (f *clientFlags) find() (addr, token string, err error) {
+	if addr = f.GRPC; addr == "" {
+		if addr, err = f.readAddress(); err != nil {
+			return "", "", err
+		}
+	}
+	if !loopback(addr) {
+		return "", "", fmt.Errorf("%s is not a loopback address, and the token would travel in clear text; use a tunnel to 127.0.0.1", addr)
+	}
+	raw, err := os.ReadFile(f.tokenPath())
+	if err != nil {
+		return "", "", fmt.Errorf("the operator's token cannot be read (%w): run this as the user who runs the server, or name a copy with --token-file", err)
+	}
+	return addr, strings.TrimSpace(string(raw)), nil
+}
+
+func (f *clientFlags) tokenPath() string {
+	if f.TokenFile != "" {
+		return f.TokenFile
+	}
+	return filepath.Join(f.Data, tokenFile)
+}
+
+func (f *clientFlags) readAddress() (string, error) {
+	path := filepath.Join(f.Data, addressesFile)
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("no server is ready on %s: start one with `tributary serve --data %s`, or name its directory with --data", f.Data, f.Data)
+	}
+	if err != nil {
+		return "", fmt.Errorf("the server's addresses cannot be read: %w", err)
+	}
+	var addresses map[string]string
+	if err := json.Unmarshal(raw, &addresses); err != nil {
+		return "", fmt.Errorf("%s is not what a server writes: %w", path, err)
+	}
+	if addresses["grpc"] == "" {
+		return "", fmt.Errorf("the server on %s has its gRPC listener off: start it without `--grpc off`", f.Data)
+	}
+	return addresses["grpc"], nil
+}
+
+// explain turns a status into a sentence that says what to do.
+func (f *clientFlags) explain(err error, addr string) error {
+	var s interface{ GRPCStatus() *status.Status }
+	if !errors.As(err, &s) {
+		return err
+	}
+	told := s.GRPCStatus()
+	switch {
+	case told.Code() == codes.Unauthenticated:
+		return fmt.Errorf("the server at %s does not accept the token in %s: is it another server's?", addr, f.tokenPath())
+	case told.Code() == codes.Unavailable && strings.Contains(told.Message(), "connection error"):
+		return fmt.Errorf("no server answers at %s: start it with `tributary serve --data %s` and try again", addr, f.Data)
+	case told.Code() == codes.Unavailable && strings.Contains(told.Message(), "reading from server"):
+		return fmt.Errorf("the server at %s has gone away: start it and try again", addr)
+	case told.Code() == codes.Internal:
+		return fmt.Errorf("the server at %s failed (%s): its log says why", addr, told.Message())
+	}
+	return errors.New(told.Message())
+}
+
+// device reads a device's name as typed: DEVICE, or DEVICE@TENANT.
+func (f *clientFlags) device(name string) (device.ID, error) {
+	id := device.ID{Tenant: f.Tenant, Device: name}
+	if strings.Contains(name, "@") {
+		return device.ParseUser(name)
+	}
+	return id, id.Validate()
+}
+
+// deviceOrAny is device, and any device of the tenant for "".
+func (f *clientFlags) deviceOrAny(name string) (device.ID, error) {
+	if name == "" {
+		return device.ID{Tenant: f.Tenant}, nil
+	}
+	return f.device(name)
+}
+
+// operator shows the token with every call.
+type operator string
+
+func (t operator) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + string(t)}, nil
+}
+
+// RequireTransportSecurity is false because only loopback addresses are called.
+func (operator) RequireTransportSecurity() bool { return false }
+
+// exitError chooses the program's exit code.
+type exitError struct {
+	code int
+	text string
+}
+
+func (e *exitError) Error() string { return e.text }
+func (e *exitError) ExitCode() int { return e.code }
