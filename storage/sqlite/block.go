@@ -30,6 +30,7 @@ const (
 	blockBytes    = 256 << 10
 	blockMessages = 2048
 	hotBlockBytes = 8 << 20
+	hotMessages   = 1 << 16
 )
 
 var errDamaged = errors.New("the file is damaged")
@@ -71,7 +72,7 @@ func appendRecords(dst []byte, rs []record) []byte {
 func readRecords(b []byte) ([]record, error) {
 	in := cursorReader{b: b}
 	n := in.uvarint()
-	if n > uint64(len(b))/5 { // a record takes five bytes at least
+	if n > hotMessages || n > uint64(len(b))/5 { // a record takes five bytes at least
 		return nil, damaged("block counts more messages than it has bytes for")
 	}
 	rs := make([]record, n)

@@ -36,7 +36,7 @@ func (s *Store) splitRows(epoch uint64, messages []storage.Message) []hotRow {
 		if next < bucket && bucket-in[i].stored < clockSlack {
 			next = bucket
 		}
-		if len(rows) == 0 || next != bucket || size+len(m.Body) > hotBlockBytes {
+		if len(rows) == 0 || next != bucket || size+len(m.Body) > hotBlockBytes || len(rows[len(rows)-1].in) == hotMessages {
 			rows, size = append(rows, hotRow{bucket: next, in: in[i:i]}), 0
 		}
 		bucket, size = next, size+len(m.Body)

@@ -40,7 +40,7 @@ func (s *Store) wakeSealer() {
 // the store seals by itself.
 func (s *Store) Seal(ctx context.Context) error {
 	if !s.rotateIf(func(*head) bool { return true }) {
-		return fmt.Errorf("sqlite: the store is closed")
+		return errClosed
 	}
 	return s.sealQueue(ctx)
 }
@@ -66,10 +66,8 @@ func (s *Store) rotateIf(want func(*head) bool) bool {
 // what retention says and lets the log be short again.
 func (s *Store) sealQueue(ctx context.Context) error {
 	for {
-		select {
-		case <-s.closing:
+		if s.closed() {
 			return nil
-		default:
 		}
 		more, err := s.sealOldest(ctx)
 		s.setSealErr(err)

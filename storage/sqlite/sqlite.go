@@ -161,6 +161,15 @@ func (s *Store) Close() error {
 	return s.closeErr
 }
 
+func (s *Store) closed() bool {
+	select {
+	case <-s.closing:
+		return true
+	default:
+		return false
+	}
+}
+
 func (s *Store) closeFiles() error {
 	var errs []error
 	for _, db := range []*sql.DB{s.reader, s.writer} {

@@ -27,6 +27,9 @@ type view struct {
 // up to which seal the file goes: a head sealed in between is seen in the file
 // only, so nothing is missed and nothing doubled, and no lock is held.
 func (s *Store) read(ctx context.Context, what string, fn func(*view) error) error {
+	if s.closed() {
+		return errClosed
+	}
 	line := s.lineup()
 	start := time.Now()
 	tx, err := s.reader.BeginTx(ctx, nil)

@@ -32,6 +32,8 @@ func (s *Store) Write(ctx context.Context, b storage.Batch) error {
 	}
 	select {
 	case s.writing <- struct{}{}:
+	case <-s.closing:
+		return errClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -63,10 +65,8 @@ func (s *Store) Write(ctx context.Context, b storage.Batch) error {
 // prepareWrite makes the heads true again after a commit of unknown outcome,
 // and waits while more is unsealed than memory should hold.
 func (s *Store) prepareWrite(ctx context.Context) error {
-	select {
-	case <-s.closing:
+	if s.closed() {
 		return errClosed
-	default:
 	}
 	if s.stale {
 		if err := s.rebuild(ctx); err != nil {
@@ -176,6 +176,9 @@ func position(q queryRower, stream string) (device.Position, error) {
 
 // Position is where the stream's next batch must start.
 func (s *Store) Position(ctx context.Context, stream string) (device.Position, error) {
+	if s.closed() {
+		return device.Position{}, errClosed
+	}
 	pos, err := position(dbQuery{ctx, s.reader}, stream)
 	if err != nil {
 		return pos, fmt.Errorf("sqlite: position of %s: %w", stream, err)
