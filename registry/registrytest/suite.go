@@ -12,12 +12,16 @@ import (
 	"github.com/tributary-iot/tributary/registry"
 )
 
+// Store is the contract, named here too so that the test of a store need not
+// import package registry.
+type Store = registry.Store
+
 // Test runs the whole contract against stores made by open, which answers an
 // empty one each time and cleans up with t.Cleanup.
-func Test(t *testing.T, open func(t *testing.T) registry.Store) {
+func Test(t *testing.T, open func(t *testing.T) Store) {
 	for _, c := range []struct {
 		name string
-		run  func(*testing.T, registry.Store)
+		run  func(*testing.T, Store)
 	}{
 		{"a record is created once", testCreate},
 		{"an update needs the current revision", testUpdate},
@@ -34,7 +38,7 @@ func Test(t *testing.T, open func(t *testing.T) registry.Store) {
 	}
 }
 
-func testCreate(t *testing.T, s registry.Store) {
+func testCreate(t *testing.T, s Store) {
 	_, _, err := s.Get(t.Context(), dev("a"))
 	wantCode(t, err, device.NotFound)
 	rev := create(t, s, dev("a"), "one")
@@ -46,7 +50,7 @@ func testCreate(t *testing.T, s registry.Store) {
 	wantRecord(t, s, dev("a"), "one", rev)
 }
 
-func testUpdate(t *testing.T, s registry.Store) {
+func testUpdate(t *testing.T, s Store) {
 	_, err := s.Update(t.Context(), dev("a"), []byte("x"), 1)
 	wantCode(t, err, device.Conflict)
 	first := create(t, s, dev("a"), "one")
@@ -59,7 +63,7 @@ func testUpdate(t *testing.T, s registry.Store) {
 	wantRecord(t, s, dev("a"), "two", second)
 }
 
-func testDelete(t *testing.T, s registry.Store) {
+func testDelete(t *testing.T, s Store) {
 	wantCode(t, s.Delete(t.Context(), dev("a"), 1), device.Conflict)
 	first := create(t, s, dev("a"), "one")
 	second := update(t, s, dev("a"), "two", first)
@@ -82,7 +86,7 @@ func testDelete(t *testing.T, s registry.Store) {
 	wantRecord(t, s, dev("a"), "anew", again)
 }
 
-func testRace(t *testing.T, s registry.Store) {
+func testRace(t *testing.T, s Store) {
 	rev := create(t, s, dev("a"), "start")
 	const writers = 8
 	errs := make([]error, writers)
@@ -109,7 +113,7 @@ var awkward = []string{
 	"a", "A", "a.b", "a%2Eb", "a b", "*", ">", "a@b", "a=b", "_", "-", "%", "\\", "..", "ü", "日本", `"q"`, "a:b",
 }
 
-func testNames(t *testing.T, s registry.Store) {
+func testNames(t *testing.T, s Store) {
 	for _, name := range awkward {
 		create(t, s, dev(name), "value of "+name)
 	}
@@ -130,7 +134,7 @@ func testNames(t *testing.T, s registry.Store) {
 	}
 }
 
-func testList(t *testing.T, s registry.Store) {
+func testList(t *testing.T, s Store) {
 	for i := range 25 {
 		create(t, s, dev(fmt.Sprintf("d%02d", (i*7)%25)), "v")
 	}
@@ -157,7 +161,7 @@ func testList(t *testing.T, s registry.Store) {
 	}
 }
 
-func testListError(t *testing.T, s registry.Store) {
+func testListError(t *testing.T, s Store) {
 	create(t, s, dev("a"), "v")
 	create(t, s, dev("b"), "v")
 	stop, calls := device.Errorf(device.Busy, "stop"), 0
@@ -167,7 +171,7 @@ func testListError(t *testing.T, s registry.Store) {
 	}
 }
 
-func testAliasing(t *testing.T, s registry.Store) {
+func testAliasing(t *testing.T, s Store) {
 	in := []byte("value")
 	if _, err := s.Create(t.Context(), dev("a"), in); err != nil {
 		t.Fatal(err)
