@@ -27,6 +27,7 @@ type Belt struct {
 	telemetry, commands, events, letters *publisher
 	deadLetters                          *deadLetters
 
+	maxBody   int // of an encoded message and its own headers
 	closeOnce sync.Once
 }
 
@@ -68,6 +69,7 @@ func (b *Belt) open(ctx context.Context) (err error) {
 	if err := b.ensureStreams(ctx); err != nil {
 		return fmt.Errorf("pipeline: %w", err)
 	}
+	b.maxBody = int(b.nc.MaxPayload()) - headerBytes
 	b.opts.MaxMessageBytes = min(b.opts.MaxMessageBytes, int(b.nc.MaxPayload())-envelopeBytes)
 	return b.openPublishers()
 }
@@ -107,6 +109,29 @@ func (b *Belt) Healthy() error {
 		}
 	}
 	return nil
+}
+
+// StreamStats says what a stream holds.
+type StreamStats struct {
+	Stream          string
+	Messages, Bytes uint64
+	First, Last     device.Position
+}
+
+// Stats answers what the four streams hold now.
+func (b *Belt) Stats(ctx context.Context) ([]StreamStats, error) {
+	var out []StreamStats
+	for _, name := range []string{TelemetryStream, CommandStream, CommandEventStream, DeadLetterStream} {
+		s, err := b.js.Stream(ctx, name)
+		if err != nil {
+			return nil, fmt.Errorf("pipeline: stream %s: %w", name, err)
+		}
+		info := s.CachedInfo()
+		epoch, state := streamEpoch(info), info.State
+		out = append(out, StreamStats{Stream: name, Messages: state.Msgs, Bytes: state.Bytes,
+			First: device.Position{Epoch: epoch, Seq: state.FirstSeq}, Last: device.Position{Epoch: epoch, Seq: state.LastSeq}})
+	}
+	return out, nil
 }
 
 // Close finishes what was submitted and disconnects; what is not known to be

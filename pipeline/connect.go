@@ -15,7 +15,10 @@ import (
 var minServer = [2]int{2, 12}
 
 // minPayload is the least an external server must take to be of use.
-const minPayload = 64 << 10
+const minPayload = 128 << 10
+
+// headerBytes are kept free for the headers we add to a message.
+const headerBytes = 1024
 
 // envelopeBytes is what an encoded message may hold beside its payload:
 // names, properties, headers and as much again in measurements is refused

@@ -98,8 +98,8 @@ func (p *publisher) publish(it item) error {
 	if len(it.subject) > maxSubjectBytes {
 		return device.Errorf(device.Invalid, "address is too long")
 	}
-	if len(it.body)+headerRoom(it.header) > p.b.maxBody() {
-		return device.Errorf(device.TooLarge, "message with its properties and measurements is %d bytes long, the limit is %d", len(it.body), p.b.maxBody())
+	if len(it.body)+headerRoom(it.header) > p.b.maxBody {
+		return device.Errorf(device.TooLarge, "message with its properties and measurements is %d bytes long, the limit is %d", len(it.body), p.b.maxBody)
 	}
 	var timeout <-chan time.Time
 	for {
@@ -230,10 +230,6 @@ func (p *publisher) healthy() error {
 
 // id makes a message or batch id nobody else makes.
 func (p *publisher) id() string { return p.ids + strconv.FormatUint(p.nextID.Add(1), 36) }
-
-// maxBody is what an encoded message and its own headers may take, so that the
-// server's limit is not passed with the headers we add.
-func (b *Belt) maxBody() int { return int(b.nc.MaxPayload()) - 1024 }
 
 func headerRoom(h nats.Header) (n int) {
 	for k, vs := range h {

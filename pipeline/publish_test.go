@@ -25,6 +25,9 @@ func TestWhatIsAcknowledgedIsInTheStreamInOrder(t *testing.T) {
 			if d == Strict && testutil.ToFloat64(b.metrics.commits.WithLabelValues(TelemetryStream, "batch")) == 0 {
 				t.Error("3,000 messages waiting made no batch")
 			}
+			if stats, err := b.Stats(t.Context()); err != nil || stats[0].Messages != n || stats[0].Last.Seq != n {
+				t.Errorf("stats %+v, %v", stats, err)
+			}
 			stopWithin(t, b.Close)
 			stopWithin(t, s.Shutdown)
 

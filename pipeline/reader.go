@@ -26,7 +26,6 @@ type raw struct {
 	body    []byte
 	seq     uint64
 	stored  time.Time
-	pending uint64 // messages after it when it was read
 }
 
 // TooOldError means that a position is before what the stream keeps: what lies
@@ -100,7 +99,7 @@ func (b *Belt) readOnce(ctx context.Context, stream string, next uint64, filters
 			}
 			delivered++
 			err = each(raw{subject: m.Subject(), header: m.Headers(), body: m.Data(),
-				seq: meta.Sequence.Stream, stored: meta.Timestamp.UTC(), pending: meta.NumPending})
+				seq: meta.Sequence.Stream, stored: meta.Timestamp.UTC()})
 			if err != nil {
 				cancel()
 				return last, &stopReading{err}

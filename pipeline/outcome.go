@@ -1,0 +1,182 @@
+package pipeline
+
+import (
+	"slices"
+	"time"
+
+	"github.com/tributary-iot/tributary/device"
+)
+
+// receive takes one reply. A single is answered at once, a batch by finish.
+func (p *publisher) receive(g *group, i int, r reply) {
+	g.mu.Lock()
+	if g.open == 0 || !g.batch && (i >= len(g.items) || g.known[i]) {
+		g.mu.Unlock()
+		return
+	}
+	retry := !g.batch && g.ids != nil && (r.code == noStreamCode || r.code != 0 && g.items[i].cas && g.tries > 1)
+	if g.batch {
+		g.answer = r
+	} else if !retry {
+		g.known[i] = true
+	}
+	g.open--
+	if g.open == 0 {
+		close(g.settled)
+	}
+	g.mu.Unlock()
+	if !g.batch && !retry {
+		p.answer(&g.items[i], r)
+	}
+}
+
+// answer calls done with what a reply to a single publish means.
+func (p *publisher) answer(it *item, r reply) {
+	switch r.code {
+	case 0:
+		p.stored(r.seq)
+		it.done(r.seq, nil)
+	case codeWrongLastSequence, codeWrongLastSequenceConstant:
+		it.done(0, ErrWrongLastSequence)
+	case codeMessageTooLarge:
+		it.done(0, device.Wrap(device.TooLarge, "message is larger than the stream takes", r.err()))
+	default:
+		p.b.log.Warn("publish refused", "stream", p.stream, "subject", it.subject, "error", r.err())
+		it.done(0, device.Wrap(device.Unavailable, "the message was not stored, send it again", r.err()))
+	}
+}
+
+func (p *publisher) stored(seq uint64) {
+	for {
+		old := p.lastOK.Load()
+		if seq <= old || p.lastOK.CompareAndSwap(old, seq) {
+			return
+		}
+	}
+}
+
+// finish waits until every item of the group is answered, repeating what stays
+// unknown.
+func (p *publisher) finish(g *group) {
+	for {
+		settled := p.wait(g)
+		p.inbox.forget(g.number)
+		done := false
+		if g.batch {
+			done = p.finishBatch(g, settled)
+		} else {
+			done = p.finishSingles(g)
+		}
+		if done {
+			p.stuck.Store(0)
+			return
+		}
+		p.stuck.CompareAndSwap(0, g.first.Unix())
+		if p.ctx.Err() != nil || time.Since(g.first) > retryFor || g.ids == nil {
+			p.giveUp(g)
+			return
+		}
+		p.b.metrics.retries.WithLabelValues(p.stream).Inc()
+		p.b.log.Warn("outcome of a commit is unknown, repeating it", "stream", p.stream, "messages", len(g.items), "try", g.tries+1)
+		p.pause(retryWait)
+		p.send(g)
+	}
+}
+
+// wait answers whether all replies came.
+func (p *publisher) wait(g *group) bool {
+	if !g.sent {
+		return false
+	}
+	t := time.NewTimer(p.b.opts.AckTimeout)
+	defer t.Stop()
+	select {
+	case <-g.settled:
+		return true
+	case <-t.C:
+	case <-p.ctx.Done():
+	}
+	return false
+}
+
+func (p *publisher) finishSingles(g *group) bool {
+	if g.tries > 1 {
+		p.confirm(g)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !slices.Contains(g.known, false)
+}
+
+// finishBatch answers a batch whose outcome is known.
+func (p *publisher) finishBatch(g *group, settled bool) bool {
+	if !settled {
+		return false
+	}
+	g.mu.Lock()
+	r := g.answer
+	g.mu.Unlock()
+	n := uint64(len(g.items))
+	switch {
+	case r.code == 0:
+		p.doneBatch(g, r.seq-n+1)
+	case r.code == codeBatchDuplicate:
+		// An earlier try was committed, and its reply was lost.
+		p.doneBatch(g, p.findBatch(g))
+	case r.code == noStreamCode || r.code == codeBatchIncomplete && g.tries > 1:
+		return false // this try was not committed, an earlier one may have been
+	default:
+		p.split(g, r)
+	}
+	return true
+}
+
+// doneBatch answers all items of a committed batch; first is 0 when only the
+// sequences are not known.
+func (p *publisher) doneBatch(g *group, first uint64) {
+	if first != 0 {
+		p.stored(first + uint64(len(g.items)) - 1)
+	}
+	for i := range g.items {
+		seq := uint64(0)
+		if first != 0 {
+			seq = first + uint64(i)
+		}
+		g.known[i] = true
+		g.items[i].done(seq, nil)
+	}
+}
+
+// split commits the items of a rejected batch one by one, so that a bad one
+// does not refuse its neighbours.
+func (p *publisher) split(g *group, r reply) {
+	p.b.metrics.splits.WithLabelValues(p.stream).Inc()
+	p.b.log.Debug("batch rejected, publishing its messages one by one", "stream", p.stream, "messages", len(g.items), "error", r.err())
+	single := &group{items: g.items, known: make([]bool, len(g.items)), first: time.Now(), ids: make([]string, len(g.items))}
+	for i := range single.ids {
+		single.ids[i] = p.id()
+	}
+	p.send(single)
+	p.finish(single)
+}
+
+// giveUp answers what is still unknown when it may not be repeated any more.
+func (p *publisher) giveUp(g *group) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range g.items {
+		if !g.known[i] {
+			g.known[i] = true
+			g.items[i].done(0, unavailable(errUnknownOutcome))
+		}
+	}
+}
+
+func (p *publisher) pause(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-p.ctx.Done():
+	}
+}
