@@ -15,7 +15,7 @@ import (
 const (
 	readAhead      = 2000             // messages asked for at a time
 	readAheadBytes = 4 << 20          // of them
-	readWait       = 10 * time.Second // how long one request stays open
+	readWait       = 5 * time.Second // how long one request stays open
 	readRetry      = 250 * time.Millisecond
 )
 
