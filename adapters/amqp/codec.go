@@ -1,0 +1,200 @@
+package amqp
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tributary-iot/tributary/adapters/amqp/wire"
+	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/normalize"
+)
+
+// node is what stands behind an address.
+type node uint8
+
+const (
+	telemetry node = iota + 1
+	commands
+	responses
+)
+
+var nodes = map[string]node{"telemetry": telemetry, "commands": commands, "responses": responses}
+
+// address is an AMQP address in our words. The zero address is the anonymous
+// terminus: every message names its own.
+type address struct {
+	node    node
+	device  string // "" in a short form
+	channel string // of telemetry
+}
+
+// parseAddress reads {device}/telemetry[/{channel}], {device}/commands,
+// {device}/responses, and the same without {device}. A leading "/" is tolerated.
+func parseAddress(s string) (address, error) {
+	first, rest, _ := strings.Cut(strings.TrimPrefix(s, "/"), "/")
+	a := address{node: nodes[first]}
+	if a.node == 0 {
+		a.device = first
+		first, rest, _ = strings.Cut(rest, "/")
+		a.node = nodes[first]
+	}
+	if a.node == telemetry {
+		a.channel = rest
+	} else if rest != "" {
+		a.node = 0
+	}
+	if a.node == 0 {
+		return address{}, device.Errorf(device.NotFound,
+			"there is no node %.300q; addresses are {device}/telemetry[/{channel}], {device}/commands and {device}/responses", s)
+	}
+	return a, device.ValidateChannel(a.channel)
+}
+
+// replyAddress is where a device answers its commands.
+func replyAddress(id device.ID) string { return id.Device + "/responses" }
+
+// decodeMessage reads the sections, and refuses what has no payload we could keep.
+func decodeMessage(raw []byte, limit int) (wire.Message, error) {
+	m, err := wire.DecodeMessage(raw)
+	switch {
+	case err != nil:
+		return m, device.Wrap(device.Undecodable, "not an AMQP 1.0 message: "+err.Error(), err)
+	case m.Kind == wire.Opaque:
+		return m, device.Errorf(device.Undecodable, "the body must be data sections, or an amqp-value holding a string or a binary")
+	case len(m.Body) > limit:
+		return m, device.Errorf(device.TooLarge, "the payload is %d bytes long, the limit is %d", len(m.Body), limit)
+	}
+	return m, nil
+}
+
+// toTelemetry makes a message of one for the telemetry of a device.
+func toTelemetry(in *wire.Message, id device.ID, channel string, settled bool) (*device.Message, error) {
+	m := &device.Message{
+		Tenant: id.Tenant, Device: id.Device, Channel: channel,
+		Key: idText(in.MessageID), Protocol: device.AMQP, QoS: 1,
+		ContentType: string(in.ContentType), ReceivedAt: time.Now(),
+		Properties: stringify(in.Properties), Payload: in.Body,
+	}
+	if settled {
+		m.QoS = 0
+	}
+	if in.CreationTime.Set {
+		m.CreatedAt = in.CreationTime.Value.Time()
+	}
+	if err := m.Validate(); err != nil {
+		return nil, err
+	}
+	return m, normalize.Message(m)
+}
+
+// toResponse makes an answer of a message to a reply-to address.
+func toResponse(in *wire.Message, id device.ID) (device.Response, error) {
+	r := device.Response{
+		Device: id, Command: idText(in.CorrelationID), Status: 200,
+		Payload: in.Body, ContentType: string(in.ContentType), Protocol: device.AMQP,
+	}
+	if r.Command == "" {
+		return r, device.Errorf(device.Invalid, "an answer needs the command's message-id as its correlation-id")
+	}
+	for _, p := range in.Properties {
+		if p.Key != "status" {
+			continue
+		}
+		status, err := strconv.Atoi(valueText(p.Value))
+		if err != nil || status < 100 || status > 599 {
+			return r, device.Errorf(device.Invalid, "the application property status must be a whole number from 100 to 599")
+		}
+		r.Status = status
+	}
+	return r, nil
+}
+
+// fromDelivery is a command as its device receives it.
+func fromDelivery(d device.Delivery) ([]byte, error) {
+	c := &d.Command
+	m := wire.Message{
+		DeliveryCount: uint32(max(d.Attempt-1, 0)),
+		MessageID:     c.ID, CorrelationID: c.ID, Subject: c.Name, ReplyTo: replyAddress(c.ForDevice()),
+		ContentType: wire.Symbol(c.ContentType), Body: c.Payload,
+		AbsoluteExpiryTime: wire.Some(wire.TimestampOf(c.Deadline)),
+		CreationTime:       wire.Some(wire.TimestampOf(c.CreatedAt)),
+	}
+	m.AbsoluteExpiryTime.Set = !c.Deadline.IsZero()
+	m.CreationTime.Set = !c.CreatedAt.IsZero()
+	return wire.AppendMessage(nil, &m)
+}
+
+// outcomeOf reads what a device did with a command.
+func outcomeOf(s wire.State) (o device.Outcome, final bool) {
+	switch s := s.(type) {
+	case wire.Accepted:
+		return device.Outcome{Kind: device.Accepted}, true
+	case wire.Rejected:
+		o.Kind = device.Rejected
+		if s.Error != nil {
+			o.Reason = s.Error.Error()
+		}
+		return o, true
+	case wire.Released:
+		return device.Outcome{Kind: device.Released, Reason: "released"}, true
+	case wire.Modified:
+		if s.UndeliverableHere {
+			return device.Outcome{Kind: device.Rejected, Reason: "undeliverable here"}, true
+		}
+		return device.Outcome{Kind: device.Released, Reason: "modified"}, true
+	}
+	return device.Outcome{Kind: device.Released, Reason: "settled without an outcome"}, false
+}
+
+// idText gives a message id as text; a binary one in hexadecimal.
+func idText(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case []byte:
+		return hex.EncodeToString(v)
+	}
+	return valueText(v)
+}
+
+// stringify keeps the simple values of application properties, as text.
+func stringify(properties wire.Map) map[string]string {
+	if len(properties) == 0 {
+		return nil
+	}
+	out := make(map[string]string, len(properties))
+	for _, p := range properties {
+		if key, ok := p.Key.(string); ok {
+			out[key] = valueText(p.Value)
+		}
+	}
+	return out
+}
+
+func valueText(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case []byte:
+		if utf8.Valid(v) {
+			return string(v)
+		}
+		return hex.EncodeToString(v)
+	case wire.Timestamp:
+		if t := v.Time(); !t.IsZero() {
+			return t.Format(time.RFC3339Nano)
+		}
+		return strconv.FormatInt(int64(v), 10)
+	case wire.Char:
+		return string(rune(v))
+	case wire.Decimal:
+		return hex.EncodeToString(v)
+	case float32:
+		return strconv.FormatFloat(float64(v), 'g', -1, 32)
+	}
+	return fmt.Sprint(v) // strings, symbols, numbers, booleans, UUIDs
+}

@@ -1,0 +1,35 @@
+// Package amqp is the AMQP 1.0 door: a server side of our own over TCP, because
+// no Go library has one. Package wire holds the bytes; this package holds the
+// conversation.
+//
+// Spoken: protocol headers for SASL and bare AMQP with pipelined opens (part 2,
+// section 2; part 5), SASL ANONYMOUS and PLAIN, heartbeats, sessions with
+// windows, links with credit, drain and echo, multi-frame, aborted and
+// interleaved transfers, settled and unsettled deliveries, the anonymous
+// terminus (OASIS anonterm 1.0). Refused in the protocol's words: TLS inside
+// the connection, link resumption, transactions, dynamic nodes, receivers that
+// settle second.
+//
+// # What a device sees
+//
+//   - A sender to {device}/telemetry[/{channel}], or telemetry[/{channel}] for
+//     itself. The outcome is accepted once the message is stored, otherwise
+//     rejected with a condition; amqp:resource-limit-exceeded and
+//     amqp:internal-error mean: send it again. (The outcome released would say
+//     so too, but common clients take every outcome but rejected for success.)
+//   - A sender with a null target: each message's "to" is the address.
+//   - A receiver from {device}/commands, or commands. Accepted, rejected and
+//     released end a delivery as they say; modified means released, or rejected
+//     when undeliverable-here is set; settled without an outcome means released.
+//   - A sender to {device}/responses, the reply-to of every command, with
+//     correlation-id = the command's message-id and an application property
+//     status (HTTP-like; 200 when left out).
+//
+// # Credit
+//
+// Commands are asked of the house as far as the link's credit goes. The house
+// does not take requests back, so when a receiver drains, what it asked for and
+// did not get is given up by detaching from the mailbox, which the next credit
+// attaches again; while deliveries are still unsettled, a late offer is kept
+// until there is credit or the last of them is settled.
+package amqp

@@ -1,0 +1,121 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/tributary-iot/tributary/adapters"
+)
+
+// Server is the AMQP 1.0 door. It implements adapters.Adapter.
+type Server struct {
+	cfg      Config
+	gate     adapters.Gate
+	metrics  *metrics
+	listener net.Listener
+
+	mu       sync.Mutex
+	conns    map[*conn]struct{}
+	stopping bool
+	running  sync.WaitGroup // connections
+}
+
+var _ adapters.Adapter = (*Server)(nil)
+
+// Open checks the configuration and binds the listener.
+func Open(cfg Config, gate adapters.Gate) (*Server, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(cfg.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("amqp: register metrics: %w", err)
+	}
+	l, err := net.Listen("tcp", cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("amqp: %w", err)
+	}
+	return &Server{cfg: cfg, gate: gate, metrics: m, listener: l, conns: map[*conn]struct{}{}}, nil
+}
+
+// Addrs implements adapters.Adapter.
+func (s *Server) Addrs() map[string]net.Addr {
+	return map[string]net.Addr{"amqp": s.listener.Addr()}
+}
+
+// Serve implements adapters.Adapter.
+func (s *Server) Serve() error {
+	pause := 5 * time.Millisecond
+	for {
+		nc, err := s.listener.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case err != nil: // out of file descriptors, most likely
+			s.cfg.Logger.Warn("amqp: cannot accept a connection", "error", err)
+			time.Sleep(pause)
+			pause = min(2*pause, time.Second)
+			continue
+		}
+		pause = 5 * time.Millisecond
+		s.start(nc)
+	}
+}
+
+// start serves a connection, unless the server is stopping.
+func (s *Server) start(nc net.Conn) {
+	c := newConn(s, nc)
+	s.mu.Lock()
+	if s.stopping {
+		s.mu.Unlock()
+		_ = nc.Close()
+		return
+	}
+	s.conns[c] = struct{}{}
+	s.running.Add(1)
+	s.mu.Unlock()
+	s.metrics.connections.Inc()
+	go func() {
+		defer s.running.Done()
+		c.serve()
+		s.metrics.connections.Dec()
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+	}()
+}
+
+// Shutdown implements adapters.Adapter. Every connection reads no more, waits
+// for its messages to be stored, tells their outcomes, gives its commands back
+// and closes with amqp:connection:forced.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.stopping = true
+	_ = s.listener.Close() // the second time answers an error of no interest
+	for c := range s.conns {
+		c.drain()
+	}
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	for c := range s.conns {
+		c.kill()
+	}
+	s.mu.Unlock()
+	<-done
+	return ctx.Err()
+}
