@@ -216,6 +216,7 @@ func (l *outLink) flow(p *wire.Flow) error {
 	if p.Echo && !p.Drain {
 		l.sendFlow(false)
 	}
+	l.endDrain()
 	needed := l.credit > 0 && l.attachment == nil
 	idle := l.retire()
 	c.mu.Unlock()
@@ -244,10 +245,9 @@ func (l *outLink) drainUp() {
 		c.mu.Unlock()
 		return
 	}
-	l.drain = nil
 	l.deliveryCount += l.credit
-	l.credit, l.drained = 0, true
-	l.sendFlow(true)
+	l.credit = 0
+	l.endDrain()
 	idle := l.retire()
 	c.mu.Unlock()
 	c.poke()
@@ -256,11 +256,22 @@ func (l *outLink) drainUp() {
 	}
 }
 
+// endDrain tells the peer that its drain is done, once there is no credit left.
+// The caller holds mu.
+func (l *outLink) endDrain() {
+	if l.drain == nil || l.credit > 0 || l.current != nil {
+		return
+	}
+	l.drain.Stop()
+	l.drain, l.drained = nil, true
+	l.sendFlow(true)
+}
+
 // retire gives the attachment up when the peer took its credit back and has
 // settled everything: requests the house still has open must not be met. The
 // caller holds mu, and detaches what is answered after giving it up.
 func (l *outLink) retire() adapters.Attachment {
-	if !l.drained || l.gone || l.credit > 0 || l.unsettled > 0 || l.current != nil || l.outstanding+len(l.queue) == 0 {
+	if !l.drained || l.gone || l.drain != nil || l.credit > 0 || l.unsettled > 0 || l.current != nil || l.outstanding+len(l.queue) == 0 {
 		return nil
 	}
 	return l.giveUp()

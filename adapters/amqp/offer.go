@@ -24,12 +24,7 @@ func (l *outLink) pump() {
 		}
 		l.writePiece()
 	}
-	if l.drain != nil && l.credit == 0 && l.current == nil {
-		l.drain.Stop() // nothing is left to wait for
-		l.drain = nil
-		l.drained = true
-		l.sendFlow(true)
-	}
+	l.endDrain()
 }
 
 // next takes the next command off the queue, if there is credit for it.

@@ -106,9 +106,10 @@ func (s *session) end(p *wire.End) {
 		s.c.log.Debug("amqp: the peer ended a session", "error", p.Error)
 	}
 	s.c.mu.Lock()
+	answered := s.ended
 	held := s.shut()
 	delete(s.c.sessions, s.channel)
-	if !s.ended {
+	if !answered {
 		s.c.send(s.channel, &wire.End{}, nil)
 	}
 	s.c.mu.Unlock()
