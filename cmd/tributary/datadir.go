@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/gofrs/flock"
+)
+
+// The files of a data directory.
+const (
+	addressesFile = "addresses.json"
+	tokenFile     = "admin.token"
+	pepperFile    = "registry.key"
+	lockFile      = "lock"
+)
+
+// lockData makes the directory, private to its owner, and holds it for this
+// process: a second server on it would share nothing but trouble.
+func lockData(dir string) (*flock.Flock, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	lock := flock.New(filepath.Join(dir, lockFile))
+	held, err := lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if !held {
+		return nil, fmt.Errorf("data directory %s is in use by another server: stop it, or choose another directory with --data", dir)
+	}
+	return lock, nil
+}
+
+// prepareData takes away the addresses of an earlier run, which are no longer
+// true, and answers the operator's token.
+func prepareData(dir string) (token string, err error) {
+	if err := removeAddresses(dir); err != nil {
+		return "", err
+	}
+	return loadToken(dir)
+}
+
+// loadToken reads the operator's token, and makes it on the first start.
+func loadToken(dir string) (string, error) {
+	path := filepath.Join(dir, tokenFile)
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		token := rand.Text() + rand.Text()
+		return token, writeFile(path, []byte(token+"\n"), 0o600)
+	}
+	if err != nil {
+		return "", fmt.Errorf("operator's token: %w", err)
+	}
+	token := strings.TrimSpace(string(raw))
+	if len(token) < 16 {
+		return "", fmt.Errorf("operator's token: %s holds fewer than 16 characters; delete it and a new one is made", path)
+	}
+	return token, nil
+}
+
+// writeAddresses tells clients where the doors are. It is written last, so that
+// its being there means the server is ready.
+func writeAddresses(dir string, addresses map[string]string, durability string) error {
+	content := map[string]string{"durability": durability}
+	for name, addr := range addresses {
+		content[name] = addr
+	}
+	raw, err := json.MarshalIndent(content, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(dir, addressesFile), append(raw, '\n'), 0o644)
+}
+
+func removeAddresses(dir string) error {
+	if err := os.Remove(filepath.Join(dir, addressesFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	return nil
+}
+
+// writeFile puts a whole file in place or none.
+func writeFile(path string, content []byte, mode fs.FileMode) error {
+	part := path + ".part"
+	if err := os.WriteFile(part, content, mode); err != nil {
+		return err
+	}
+	return os.Rename(part, path)
+}
+
+// closer makes a Close a part's stop.
+func closer(c io.Closer) func(context.Context) error {
+	return func(context.Context) error { return c.Close() }
+}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+
+	"github.com/tributary-iot/tributary/adapters"
+	"github.com/tributary-iot/tributary/command"
+	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/pipeline"
+	"github.com/tributary-iot/tributary/registry"
+)
+
+// gate is the adapters' door to the house: the registry says who somebody is,
+// the belt takes telemetry and refusals, the command service takes sessions and
+// answers.
+type gate struct {
+	registry *registry.Registry
+	belt     *pipeline.Belt
+	commands *command.Service
+}
+
+var _ adapters.Gate = gate{}
+
+// Authenticate implements adapters.Gate.
+func (g gate) Authenticate(ctx context.Context, c device.Credential) (device.Principal, error) {
+	return g.registry.Authenticate(ctx, c)
+}
+
+// Submit implements adapters.Gate.
+func (g gate) Submit(m *device.Message, done func(error)) error { return g.belt.Submit(m, done) }
+
+// Refused implements adapters.Gate.
+func (g gate) Refused(r adapters.Refusal) { g.belt.Refused(r) }
+
+// Attach implements adapters.Gate.
+func (g gate) Attach(ctx context.Context, s device.Session, offer func(device.Delivery), lost func()) (adapters.Attachment, error) {
+	return g.commands.Attach(ctx, s, offer, lost)
+}
+
+// Respond implements adapters.Gate.
+func (g gate) Respond(r device.Response, done func(error)) { g.commands.Respond(r, done) }

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// house is the running server:
+//
+//	mqtt ─┐            ┌─ authenticate ─► registry ─► DEVICES bucket
+//	amqp ─┼─► gate ────┼─ submit ───────► belt ─► TELEMETRY ─► persister ─► store
+//	http ─┘            └─ attach ───────► commands ─► COMMANDS, COMMAND_EVENTS
+//	                                         ▲                    └─► persister ─► store
+//	grpc ─► api ─────────────────────────────┘ reads the store and the belt's feed
+//
+// Its parts are opened from the inside out: server, belt, store, persister,
+// registry, commands, then the doors; and stopped in mirror order, so that a
+// door never outlives what it hands messages to.
+type house struct {
+	cfg     serveConfig
+	log     *slog.Logger
+	metrics *prometheus.Registry
+
+	addresses map[string]string // of every open door
+	token     string            // the operator's
+	parts     []part
+}
+
+// part is something with a life of its own.
+type part struct {
+	name string
+	run  func(ctx context.Context) error // works until stop or the end of ctx; nil: needs no goroutine
+	stop func(ctx context.Context) error // finishes what was begun; nil: the end of run's ctx is enough
+}
+
+// openHouse opens every part, binds every listener and writes addresses.json.
+// What was opened is closed again when a later part fails.
+func openHouse(ctx context.Context, cfg serveConfig, log *slog.Logger) (*house, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	h := &house{cfg: cfg, log: log, metrics: prometheus.NewRegistry(), addresses: map[string]string{}}
+	h.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := h.open(ctx); err != nil {
+		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.DrainTimeout)
+		defer cancel()
+		return nil, errors.Join(err, h.stop(cleanup))
+	}
+	return h, nil
+}
+
+func (h *house) add(p part) { h.parts = append(h.parts, p) }
+
+// serve runs every part until ctx ends or one of them fails, then drains.
+func (h *house) serve(ctx context.Context) error {
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	failed := make(chan error, len(h.parts))
+	var parts sync.WaitGroup
+	for _, p := range h.parts {
+		if p.run == nil {
+			continue
+		}
+		parts.Go(func() {
+			if err := p.run(running); err != nil {
+				failed <- fmt.Errorf("%s: %w", p.name, err)
+			}
+		})
+	}
+	h.log.Info("ready", "addresses", h.addresses, "data", h.cfg.Data, "durability", h.durability(), "open", h.cfg.Open)
+	var err error
+	select {
+	case <-ctx.Done():
+		h.log.Info("draining: nothing new is accepted; what was accepted is finished", "limit", h.cfg.DrainTimeout)
+	case err = <-failed:
+		h.log.Error("a part failed; stopping", "error", err)
+	}
+	stopping, cancelStop := context.WithTimeout(context.WithoutCancel(ctx), h.cfg.DrainTimeout)
+	defer cancelStop()
+	err = errors.Join(err, h.stop(stopping))
+	cancel()
+	parts.Wait()
+	if err == nil {
+		h.log.Info("stopped")
+	}
+	return err
+}
+
+// stop stops the parts in mirror order of opening. A second call does nothing.
+func (h *house) stop(ctx context.Context) error {
+	var errs []error
+	for _, p := range slices.Backward(h.parts) {
+		if p.stop == nil {
+			continue
+		}
+		if err := p.stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", p.name, err))
+		}
+	}
+	h.parts = nil
+	return errors.Join(errs...)
+}
+
+// durability is what an acknowledgement means, as addresses.json says it.
+func (h *house) durability() string {
+	if h.cfg.NATS != "" {
+		return "trusted"
+	}
+	return h.cfg.Durability
+}

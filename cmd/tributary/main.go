@@ -1,0 +1,95 @@
+// Command tributary gives every device a front door in its own protocol, keeps
+// what comes in durably, and carries commands back out. `tributary serve` is
+// the server, `tributary demo` shows it at work, the other subcommands are its
+// clients.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// cli is everything that can be said on the command line.
+type cli struct {
+	Serve serveCmd `cmd:"" group:"server" help:"Run the server."`
+	Demo  demoCmd  `cmd:"" group:"server" help:"Run the server with simulated thermostats on every protocol."`
+	Bench benchCmd `cmd:"" group:"server" help:"Measure this machine: acked messages a second, latency, rows."`
+
+	clientCommands `embed:"" group:"client"`
+
+	Version kong.VersionFlag `help:"Print the version and exit."`
+}
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+// run parses and runs one command and answers the exit code: 0 done, 1 failed,
+// 2 the command line was wrong. Subcommands may choose others (see exitCode).
+func run(args []string) int {
+	var c cli
+	parser, err := kong.New(&c,
+		kong.Name("tributary"),
+		kong.Description("One front door for every device: MQTT, AMQP 1.0 and HTTP in, one durable stream, one store, commands back out."),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, Tree: true}),
+		kong.ExplicitGroups([]kong.Group{{Key: "server", Title: "Server"}, {Key: "client", Title: "Client"}}),
+		kong.DefaultEnvars("TRIBUTARY"),
+		kong.Vars{"version": version()},
+	)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "tributary:", err)
+		return 2
+	}
+	chosen, err := parser.Parse(args)
+	if err != nil {
+		parser.FatalIfErrorf(err)
+		return 2
+	}
+	// The first signal asks for a clean end; the second one is not caught.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	defer stop()
+	chosen.BindTo(ctx, (*context.Context)(nil))
+	if err := chosen.Run(); err != nil {
+		return report(err)
+	}
+	return 0
+}
+
+// exitCoder is an error that chooses the program's exit code.
+type exitCoder interface {
+	error
+	ExitCode() int
+}
+
+func report(err error) int {
+	fmt.Fprintln(os.Stderr, "tributary:", err)
+	var chosen exitCoder
+	if errors.As(err, &chosen) {
+		return chosen.ExitCode()
+	}
+	return 1
+}
+
+// version is the module's version, or the commit it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "tributary (unknown build)"
+	}
+	text := "tributary " + info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			text += " " + s.Value
+		}
+	}
+	return text + " " + info.GoVersion
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+
+	"github.com/tributary-iot/tributary/adapters"
+	"github.com/tributary-iot/tributary/api"
+	"github.com/tributary-iot/tributary/command"
+	"github.com/tributary-iot/tributary/pipeline"
+	"github.com/tributary-iot/tributary/pipeline/embedded"
+	"github.com/tributary-iot/tributary/registry"
+	"github.com/tributary-iot/tributary/storage"
+)
+
+// open opens the parts from the inside out. Each is entered in h.parts as soon
+// as it needs stopping.
+func (h *house) open(ctx context.Context) (err error) {
+	lock, err := lockData(h.cfg.Data)
+	if err != nil {
+		return err
+	}
+	h.add(part{name: "data directory", stop: func(context.Context) error { return lock.Unlock() }})
+	if h.token, err = prepareData(h.cfg.Data); err != nil {
+		return err
+	}
+	belt, err := h.openBelt(ctx)
+	if err != nil {
+		return err
+	}
+	store, err := h.openStore()
+	if err != nil {
+		return err
+	}
+	persister, err := belt.StartPersister(ctx, store, pipeline.PersistOptions{KeepBytes: h.cfg.StreamKeepBytes})
+	if err != nil {
+		return err
+	}
+	h.add(part{name: "persister", stop: persister.Close})
+	devices, err := h.openRegistry(ctx, belt)
+	if err != nil {
+		return err
+	}
+	commands, err := h.openCommands(ctx, belt, store, persister)
+	if err != nil {
+		return err
+	}
+	if err := h.openDoors(gate{registry: devices, belt: belt, commands: commands}, belt.MaxMessageBytes()); err != nil {
+		return err
+	}
+	needs := api.Needs{Devices: devices, Commands: commands, Reader: store, Feed: liveFeed{belt}, Barrier: persister.WaitStored}
+	if err := h.openAPI(needs); err != nil {
+		return err
+	}
+	if err := h.openAdmin(belt, persister); err != nil {
+		return err
+	}
+	return h.announce()
+}
+
+// openBelt connects to the NATS server named, or starts one in process.
+func (h *house) openBelt(ctx context.Context) (*pipeline.Belt, error) {
+	options := pipeline.Options{
+		URL: h.cfg.NATS, NodeName: h.cfg.nodeName(), MaxMessageBytes: h.cfg.MaxMessageBytes,
+		Logger: h.log.With("room", "pipeline"), Registerer: h.metrics,
+	}
+	if h.cfg.NATS == "" {
+		server, err := embedded.Start(embedded.Options{
+			Dir: filepath.Join(h.cfg.Data, "nats"), Durability: embedded.Durability(h.cfg.Durability), Logger: h.log.With("room", "nats"),
+		})
+		if err != nil {
+			return nil, err
+		}
+		h.add(part{name: "nats", stop: server.Shutdown})
+		options.Server, options.Durability = server, pipeline.Durability(h.cfg.Durability)
+	}
+	belt, err := pipeline.Open(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	h.add(part{name: "pipeline", stop: belt.Close})
+	return belt, nil
+}
+
+// openRegistry makes who may speak, on the belt's bucket.
+func (h *house) openRegistry(ctx context.Context, belt *pipeline.Belt) (*registry.Registry, error) {
+	pepper, err := registry.LoadPepper(filepath.Join(h.cfg.Data, pepperFile))
+	if err != nil {
+		return nil, err
+	}
+	bucket, err := belt.Registry(ctx)
+	if err != nil {
+		return nil, err
+	}
+	devices, err := registry.New(registry.Config{
+		Store: bucket, Pepper: pepper, Open: h.cfg.Open, Logger: h.log.With("room", "registry"), Registerer: h.metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	h.add(part{name: "registry", run: devices.Run, stop: devices.Shutdown})
+	return devices, nil
+}
+
+// openCommands brings the life of commands into being: what an earlier run left
+// SENT is queued again before any door opens.
+func (h *house) openCommands(ctx context.Context, belt *pipeline.Belt, store storage.Store, p *pipeline.Persister) (*command.Service, error) {
+	leases, err := belt.Leases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	history := history{store, p}
+	service, err := command.New(command.Config{
+		Node: h.cfg.nodeName(), Stored: history.stored, Logger: h.log.With("room", "command"), Registerer: h.metrics,
+	}, belt.CommandLog(), belt.Mailbox(), leases, history)
+	if err != nil {
+		return nil, err
+	}
+	if err := service.Start(ctx); err != nil {
+		return nil, fmt.Errorf("commands: %w", err)
+	}
+	h.add(part{name: "commands", stop: service.Shutdown})
+	return service, nil
+}
+
+// openDoors binds every protocol's listener.
+func (h *house) openDoors(g adapters.Gate, maxMessageBytes int) error {
+	for _, d := range doors {
+		addr := d.addr(&h.cfg)
+		if addr == off {
+			continue
+		}
+		adapter, err := d.open(addr, maxMessageBytes, h, g)
+		if err != nil {
+			return err
+		}
+		h.add(part{name: d.name, run: func(context.Context) error { return adapter.Serve() }, stop: adapter.Shutdown})
+		for name, addr := range adapter.Addrs() {
+			h.addresses[name] = addr.String()
+		}
+	}
+	return nil
+}
+
+func (h *house) openAPI(needs api.Needs) error {
+	if h.cfg.GRPC == off {
+		return nil
+	}
+	server, err := api.Open(api.Config{
+		Addr: h.cfg.GRPC, Token: h.token, Logger: h.log.With("room", "api"), Registerer: h.metrics,
+	}, needs)
+	if err != nil {
+		return err
+	}
+	h.listens("grpc", server.Addr(), server.Serve, server.Shutdown)
+	return nil
+}
+
+func (h *house) openAdmin(belt *pipeline.Belt, p *pipeline.Persister) error {
+	if h.cfg.Admin == off {
+		return nil
+	}
+	a, err := openAdmin(h.cfg.Admin, h.metrics, func() error { return errors.Join(belt.Healthy(), p.Healthy()) })
+	if err != nil {
+		return err
+	}
+	h.listens("admin", a.listener.Addr(), a.Serve, a.Shutdown)
+	return nil
+}
+
+// listens enters a part with a listener.
+func (h *house) listens(name string, addr net.Addr, serve func() error, shutdown func(context.Context) error) {
+	h.addresses[name] = addr.String()
+	h.add(part{name: name, run: func(context.Context) error { return serve() }, stop: shutdown})
+}
+
+// announce writes addresses.json, and takes it away first of all when stopping.
+func (h *house) announce() error {
+	if err := writeAddresses(h.cfg.Data, h.addresses, h.durability()); err != nil {
+		return err
+	}
+	h.add(part{name: "addresses", stop: func(context.Context) error { return removeAddresses(h.cfg.Data) }})
+	return nil
+}

@@ -1,0 +1,46 @@
+import sys
+import threading
+
+import paho.mqtt.client as mqtt
+
+host, port, device = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+obeyed = threading.Event()
+subscribed = threading.Event()
+client = mqtt.Client(client_id=device)
+if len(sys.argv) > 4:
+    client.username_pw_set(sys.argv[4], sys.argv[5])
+
+
+def on_connect(c, userdata, flags, rc):
+    if rc != 0:
+        print("refused", rc, flush=True)
+        c.disconnect()
+        sys.exit(1)
+    c.subscribe(device + "/commands/#", qos=1)
+
+
+def on_message(c, userdata, message):
+    _, _, command, name = message.topic.split("/", 3)
+    answer = c.publish("%s/responses/%s/200" % (device, command), b'{"ok":true}', qos=1)
+    threading.Thread(target=finish, args=(answer, name, message.payload)).start()
+
+
+def finish(answer, name, payload):
+    answer.wait_for_publish()
+    print("obeyed", name, payload.decode(), flush=True)
+    obeyed.set()
+
+
+client.on_connect = on_connect
+client.on_subscribe = lambda *a: subscribed.set()
+client.on_message = on_message
+client.connect(host, port, keepalive=30)
+client.loop_start()
+if not subscribed.wait(30):
+    sys.exit("not subscribed in time")
+client.publish(device + "/telemetry/room", b'{"temperature":21.5}', qos=1).wait_for_publish()
+print("sent", flush=True)
+if not obeyed.wait(60):
+    sys.exit("no command in time")
+client.disconnect()
+client.loop_stop()
