@@ -47,7 +47,9 @@ func TestOutcomesOfCommands(t *testing.T) {
 		"rejected": {func(ctx context.Context, r *client.Receiver, m *client.Message) error {
 			return r.RejectMessage(ctx, m, &client.Error{Condition: "x:y", Description: "no heater"})
 		}, device.Rejected, false},
-		"released": {func(ctx context.Context, r *client.Receiver, m *client.Message) error { return r.ReleaseMessage(ctx, m) }, device.Released, true},
+		"released": {func(ctx context.Context, r *client.Receiver, m *client.Message) error {
+			return r.ReleaseMessage(ctx, m)
+		}, device.Released, true},
 		"modified": {func(ctx context.Context, r *client.Receiver, m *client.Message) error {
 			return r.ModifyMessage(ctx, m, &client.ModifyMessageOptions{DeliveryFailed: true})
 		}, device.Released, true},
@@ -100,8 +102,12 @@ func TestSettledCommandsAreUnconfirmed(t *testing.T) {
 
 func TestUnsettledCommandsGoBack(t *testing.T) {
 	for name, leave := range map[string]func(t *testing.T, c *client.Conn, s *client.Session, r *client.Receiver) error{
-		"link":       func(t *testing.T, _ *client.Conn, _ *client.Session, r *client.Receiver) error { return r.Close(soon(t)) },
-		"session":    func(t *testing.T, _ *client.Conn, s *client.Session, _ *client.Receiver) error { return s.Close(soon(t)) },
+		"link": func(t *testing.T, _ *client.Conn, _ *client.Session, r *client.Receiver) error {
+			return r.Close(soon(t))
+		},
+		"session": func(t *testing.T, _ *client.Conn, s *client.Session, _ *client.Receiver) error {
+			return s.Close(soon(t))
+		},
 		"connection": func(_ *testing.T, c *client.Conn, _ *client.Session, _ *client.Receiver) error { return c.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
