@@ -1,3 +1,5 @@
+//go:build unix
+
 package sqlite_test
 
 import (
@@ -86,4 +88,69 @@ func cpuSeconds(b *testing.B) float64 {
 		b.Fatal(err)
 	}
 	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
+}
+
+// BenchmarkRead asks a file of a million messages, nearly all sealed.
+func BenchmarkRead(b *testing.B) {
+	const devices, total = 1000, 1_000_000
+	st, err := sqlite.Open(sqlite.Config{Path: filepath.Join(b.TempDir(), "bench.db")})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer st.Close()
+	messages := benchMessages(devices, total)
+	for at := 0; at < total; at += 1000 {
+		batch := messages[at : at+1000]
+		for i := range batch {
+			batch[i].Seq = uint64(at + i + 1)
+		}
+		if err := st.Write(b.Context(), storage.Batch{Stream: "TELEMETRY", Epoch: 1, From: uint64(at), To: uint64(at + 1000), Messages: batch}); err != nil {
+			b.Fatal(err)
+		}
+		if at == total-50_000 {
+			if err := st.Seal(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	first := messages[0].StoredAt
+	name := func() string { return fmt.Sprintf("sensor-%05d", rand.IntN(devices)) }
+	for _, c := range []struct {
+		name string
+		ask  func() error
+	}{
+		{"latest of one", func() error {
+			_, err := st.Latest(b.Context(), storage.LatestQuery{Tenant: "default", Device: name()})
+			return err
+		}},
+		{"latest of all", func() error {
+			_, err := st.Latest(b.Context(), storage.LatestQuery{Tenant: "default", Limit: 1000})
+			return err
+		}},
+		{"points of an hour", func() error {
+			since := first.Add(time.Duration(rand.IntN(100)) * time.Minute)
+			_, err := st.Points(b.Context(), storage.PointQuery{Tenant: "default", Device: name(), Channel: "room", Name: "temperature", Since: since, Until: since.Add(time.Hour), Limit: 1000})
+			return err
+		}},
+		{"all points", func() error {
+			_, err := st.Points(b.Context(), storage.PointQuery{Tenant: "default", Device: name(), Channel: "room", Name: "temperature", Limit: 100_000})
+			return err
+		}},
+		{"newest 10 messages", func() error {
+			_, err := st.Messages(b.Context(), storage.MessageQuery{Tenant: "default", Device: name(), Limit: 10})
+			return err
+		}},
+		{"10 messages of the past", func() error {
+			_, err := st.Messages(b.Context(), storage.MessageQuery{Tenant: "default", Device: name(), Until: first.Add(time.Hour), Limit: 10})
+			return err
+		}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				if err := c.ask(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

@@ -171,7 +171,8 @@ func TestHeadsAreReadAgainAfterAnUnknownCommit(t *testing.T) {
 
 func TestMemoryIsBounded(t *testing.T) {
 	const most = 1 << 20
-	st := open(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "a.db"), SealBytes: most})
+	// Seals by time all along: they must never wait for a Write that waits for them.
+	st := open(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "a.db"), SealBytes: most, SealEvery: time.Millisecond})
 	for i := range 200 {
 		feed(t, st, fmt.Sprintf("d%d", i), 500, start.Add(time.Duration(i)*time.Minute), time.Second)
 		if s := st.Stats(); s.HotBytes > 3*most {

@@ -20,7 +20,7 @@ func (s *Store) sealLoop() {
 		case <-s.kick:
 		case <-retry.C:
 		case <-tick.C:
-			s.rotateIf(func(h *head) bool { return time.Since(h.born) >= s.cfg.SealEvery })
+			s.rotateOld()
 		}
 		if err := s.sealQueue(context.Background()); err != nil {
 			s.log.Error("sealing failed; it is tried again in a second", "error", err)
@@ -39,27 +39,37 @@ func (s *Store) wakeSealer() {
 // Seal seals every message committed before the call, for tools and tests:
 // the store seals by itself.
 func (s *Store) Seal(ctx context.Context) error {
-	if !s.rotateIf(func(*head) bool { return true }) {
-		return errClosed
-	}
-	return s.sealQueue(ctx)
-}
-
-// rotateIf queues the active head when it holds something and want says so;
-// it answers false when the store is closing.
-func (s *Store) rotateIf(want func(*head) bool) bool {
 	select {
 	case s.writing <- struct{}{}:
 	case <-s.closing:
-		return false
+		return errClosed
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	defer func() { <-s.writing }()
+	s.rotateAged(0)
+	<-s.writing
+	return s.sealQueue(ctx)
+}
+
+// rotateOld queues the active head when it is due. It never waits for a Write:
+// that one may be waiting for the sealer to make room.
+func (s *Store) rotateOld() {
+	select {
+	case s.writing <- struct{}{}:
+		s.rotateAged(s.cfg.SealEvery)
+		<-s.writing
+	default:
+	}
+}
+
+// rotateAged queues the active head when it holds something, and that long
+// enough. The caller holds writing.
+func (s *Store) rotateAged(age time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.line.active.rows > 0 && want(s.line.active) {
+	if s.line.active.rows > 0 && time.Since(s.line.active.born) >= age {
 		s.line.rotate()
 	}
-	return true
 }
 
 // sealQueue seals the heads in the queue, one transaction each, then drops

@@ -8,6 +8,9 @@
 // of its partition of stream time (partition.go), and the hot rows go. Reads
 // (view.go) join one snapshot of the file with the heads not yet in it.
 // Commands and their events are few and stay plain rows (commands.go).
+//
+// Hot rows carry their epoch, and their ids are the store's own, so a new epoch
+// needs no emptying of hot first: it is only another batch.
 package sqlite
 
 import (
