@@ -21,8 +21,8 @@ func TestContract(t *testing.T) {
 	})
 }
 
-// peer is go-amqp as the checker's client.
-type peer struct {
+// contractPeer is go-amqp as the checker's client.
+type contractPeer struct {
 	conn    *client.Conn
 	session *client.Session
 	senders map[string]*client.Sender
@@ -43,12 +43,12 @@ func dialContract(ctx context.Context, a adapters.Adapter, login adaptertest.Log
 		_ = conn.Close()
 		return nil, err
 	}
-	return &peer{conn: conn, session: session, senders: map[string]*client.Sender{}}, nil
+	return &contractPeer{conn: conn, session: session, senders: map[string]*client.Sender{}}, nil
 }
 
 // Send uses a link to its own short address, and the anonymous terminus for an
 // address that names a device: there a refusal concerns the message, not the link.
-func (p *peer) Send(ctx context.Context, to string, payload []byte) error {
+func (p *contractPeer) Send(ctx context.Context, to string, payload []byte) error {
 	target, m := "telemetry", client.NewMessage(payload)
 	if to != "" {
 		target, to = "", to+"/telemetry"
@@ -64,7 +64,7 @@ func (p *peer) Send(ctx context.Context, to string, payload []byte) error {
 	return p.senders[target].Send(ctx, m, nil)
 }
 
-func (p *peer) Receive(ctx context.Context) (adaptertest.Received, error) {
+func (p *contractPeer) Receive(ctx context.Context) (adaptertest.Received, error) {
 	if p.from == nil {
 		r, err := p.session.NewReceiver(ctx, "commands", &client.ReceiverOptions{Credit: 1})
 		if err != nil {
@@ -82,4 +82,4 @@ func (p *peer) Receive(ctx context.Context) (adaptertest.Received, error) {
 	}, nil
 }
 
-func (p *peer) Close() { _ = p.conn.Close() }
+func (p *contractPeer) Close() { _ = p.conn.Close() }
