@@ -7,12 +7,11 @@ import (
 
 	"github.com/tributary-iot/tributary/pipeline"
 	"github.com/tributary-iot/tributary/pipeline/embedded"
-	"github.com/tributary-iot/tributary/registry"
 	"github.com/tributary-iot/tributary/registry/registrytest"
 )
 
 func TestRegistryKeepsItsContract(t *testing.T) {
-	registrytest.Test(t, func(t *testing.T) registry.Store {
+	registrytest.Test(t, func(t *testing.T) registrytest.Store {
 		s, err := embedded.Start(embedded.Options{Dir: t.TempDir(), Durability: embedded.Relaxed, MaxStore: 1 << 30})
 		if err != nil {
 			t.Fatal(err)

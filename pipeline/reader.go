@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	readAhead      = 2000             // messages asked for at a time
-	readAheadBytes = 4 << 20          // of them
+	readAhead      = 2000            // messages asked for at a time
+	readAheadBytes = 4 << 20         // of them
 	readWait       = 5 * time.Second // how long one request stays open
 	readRetry      = 250 * time.Millisecond
 )

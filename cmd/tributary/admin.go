@@ -40,7 +40,7 @@ func openAdmin(addr string, metrics prometheus.Gatherer, healthy func() error) (
 
 // Serve answers until Shutdown.
 func (a *admin) Serve() error {
-	if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	return nil
@@ -49,6 +49,9 @@ func (a *admin) Serve() error {
 // Shutdown closes the listener and waits for answers under way. It works
 // before Serve and twice.
 func (a *admin) Shutdown(ctx context.Context) error {
-	a.listener.Close() // Shutdown closes it only once Serve has seen it
-	return a.server.Shutdown(ctx)
+	a.listener.Close() // the server closes it, too, but only once Serve has seen it
+	if err := a.server.Shutdown(ctx); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -52,6 +53,10 @@ func serve(t testing.TB, data string, args ...string) *server {
 	free := []string{"serve", "--data", data, "--mqtt", "127.0.0.1:0", "--amqp", "127.0.0.1:0",
 		"--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0"}
 	s := &server{t: t, data: data, log: &bytes.Buffer{}}
+	// A killed server leaves its addresses behind; they would pass for the new one's.
+	if err := os.Remove(filepath.Join(data, addressesFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
 	s.cmd = program(context.Background(), append(free, args...)...)
 	s.cmd.Stderr = s.log
 	if err := s.cmd.Start(); err != nil {

@@ -112,10 +112,9 @@ func (h *house) openCommands(ctx context.Context, belt *pipeline.Belt, store sto
 	if err != nil {
 		return nil, err
 	}
-	history := history{store, p}
 	service, err := command.New(command.Config{
-		Node: h.cfg.nodeName(), Stored: history.stored, Logger: h.log.With("room", "command"), Registerer: h.metrics,
-	}, belt.CommandLog(), belt.Mailbox(), leases, history)
+		Node: h.cfg.nodeName(), Stored: storedCommands(p), Logger: h.log.With("room", "command"), Registerer: h.metrics,
+	}, belt.CommandLog(), belt.Mailbox(), leases, store)
 	if err != nil {
 		return nil, err
 	}

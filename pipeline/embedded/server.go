@@ -84,17 +84,16 @@ func Start(o Options) (*Server, error) {
 
 func (s *Server) start(o Options) error {
 	ns, err := server.NewServer(&server.Options{
-		ServerName:             "tributary",
-		DontListen:             true,
-		NoSigs:                 true,
-		Username:               s.user,
-		Password:               s.password,
-		MaxPayload:             MaxPayload,
-		JetStream:              true,
-		StoreDir:               filepath.Clean(o.Dir),
-		JetStreamMaxStore:      o.MaxStore, // 0: nats-server takes three quarters of what is free
-		SyncAlways:             o.Durability == Strict,
-		DisableJetStreamBanner: true,
+		ServerName:                 "tributary",
+		DontListen:                 true,
+		NoSigs:                     true,
+		CustomClientAuthentication: credential{s.user, s.password},
+		MaxPayload:                 MaxPayload,
+		JetStream:                  true,
+		StoreDir:                   filepath.Clean(o.Dir),
+		JetStreamMaxStore:          o.MaxStore, // 0: nats-server takes three quarters of what is free
+		SyncAlways:                 o.Durability == Strict,
+		DisableJetStreamBanner:     true,
 	})
 	if err != nil {
 		return err

@@ -5,7 +5,7 @@ import paho.mqtt.client as mqtt
 
 host, port, device = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 obeyed = threading.Event()
-subscribed = threading.Event()
+connected = threading.Event()
 client = mqtt.Client(client_id=device)
 if len(sys.argv) > 4:
     client.username_pw_set(sys.argv[4], sys.argv[5])
@@ -16,7 +16,7 @@ def on_connect(c, userdata, flags, rc):
         print("refused", rc, flush=True)
         c.disconnect()
         sys.exit(1)
-    c.subscribe(device + "/commands/#", qos=1)
+    connected.set()
 
 
 def on_message(c, userdata, message):
@@ -32,14 +32,14 @@ def finish(answer, name, payload):
 
 
 client.on_connect = on_connect
-client.on_subscribe = lambda *a: subscribed.set()
 client.on_message = on_message
 client.connect(host, port, keepalive=30)
 client.loop_start()
-if not subscribed.wait(30):
-    sys.exit("not subscribed in time")
+if not connected.wait(30):
+    sys.exit("not connected in time")
 client.publish(device + "/telemetry/room", b'{"temperature":21.5}', qos=1).wait_for_publish()
 print("sent", flush=True)
+client.subscribe(device + "/commands/#", qos=1)
 if not obeyed.wait(60):
     sys.exit("no command in time")
 client.disconnect()

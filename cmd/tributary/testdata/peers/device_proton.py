@@ -20,7 +20,6 @@ class Device(MessagingHandler):
     def on_start(self, event):
         self.conn = event.container.connect("%s:%s" % (host, port), reconnect=False, heartbeat=10, **credentials)
         self.telemetry = event.container.create_sender(self.conn, device + "/telemetry/room")
-        event.container.create_receiver(self.conn, device + "/commands")
 
     def on_sendable(self, event):
         if event.sender == self.telemetry and not self.sent:
@@ -38,6 +37,7 @@ class Device(MessagingHandler):
     def on_accepted(self, event):
         if event.sender == self.telemetry:
             print("sent", flush=True)
+            event.container.create_receiver(self.conn, device + "/commands")
         else:
             m = self.obeyed[1]
             print("obeyed", m.subject, bytes(m.body).decode(), flush=True)

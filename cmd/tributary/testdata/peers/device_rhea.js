@@ -4,7 +4,6 @@ const [host, port, device, username, password] = process.argv.slice(2)
 const container = rhea.create_container({ id: device })
 let command
 container.on('connection_open', (context) => {
-  context.connection.open_receiver(device + '/commands')
   context.connection.open_sender(device + '/telemetry/room').once('sendable', (c) => {
     c.sender.send({ content_type: 'application/json', body: rhea.message.data_section(Buffer.from('{"temperature":21.5}')) })
   })
@@ -12,6 +11,7 @@ container.on('connection_open', (context) => {
 container.on('accepted', (context) => {
   if (!command) {
     console.log('sent')
+    context.connection.open_receiver(device + '/commands')
     return
   }
   console.log('obeyed ' + command.subject + ' ' + body(command))
