@@ -1,0 +1,90 @@
+package amqp
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/tributary-iot/tributary/adapters/amqp/wire"
+	"github.com/tributary-iot/tributary/device"
+)
+
+func TestAddresses(t *testing.T) {
+	for in, want := range map[string]address{
+		"telemetry":        {node: telemetry},
+		"/telemetry/":      {node: telemetry},
+		"telemetry/a/b":    {node: telemetry, channel: "a/b"},
+		"d/telemetry":      {node: telemetry, device: "d"},
+		"/d/telemetry/a":   {node: telemetry, device: "d", channel: "a"},
+		"d/telemetry/a//b": {node: telemetry, device: "d", channel: "a//b"},
+		"commands":         {node: commands},
+		"d/commands":       {node: commands, device: "d"},
+		"d/responses":      {node: responses, device: "d"},
+		"responses":        {node: responses},
+		"":                 {},
+		"d":                {},
+		"d/events":         {},
+		"d/commands/x":     {},
+		"commands/x":       {},
+		"a/b/telemetry":    {},
+		"//telemetry":      {node: telemetry}, // device "": the short form
+		"d/telemetry/\x00": {},
+		"d/telemetry/" + strings.Repeat("x", 300): {},
+	} {
+		got, err := parseAddress(in)
+		if (err != nil) != (want.node == 0) || err == nil && got != want {
+			t.Errorf("%q is %+v, %v; want %+v", in, got, err, want)
+		}
+	}
+}
+
+func TestTexts(t *testing.T) {
+	for want, v := range map[string]any{
+		"": nil, "s": "s", "sym": wire.Symbol("sym"), "7": uint8(7), "-7": int64(-7), "1.5": float32(1.5), "0.1": float32(0.1), "21.5": 21.5,
+		"true": true, "x": wire.Char('x'), "b": []byte("b"), "ff": []byte{0xff}, "2023-11-14T22:13:20.123Z": wire.Timestamp(1700000000123),
+		"01020304": wire.Decimal{1, 2, 3, 4},
+	} {
+		if got := valueText(v); got != want {
+			t.Errorf("%#v is %q, want %q", v, got, want)
+		}
+	}
+	if got := idText([]byte("b")); got != "62" {
+		t.Errorf("a binary id is %q", got)
+	}
+}
+
+func FuzzAddress(f *testing.F) {
+	f.Add("d/telemetry/a/b")
+	f.Add("/commands")
+	f.Fuzz(func(t *testing.T, in string) {
+		a, err := parseAddress(in)
+		if err != nil {
+			if code := device.CodeOf(err); code != device.NotFound && code != device.Invalid {
+				t.Fatalf("%q: %v", in, err)
+			}
+			return
+		}
+		if strings.Contains(a.device, "/") || device.ValidateChannel(a.channel) != nil {
+			t.Fatalf("%q is %+v", in, a)
+		}
+	})
+}
+
+// FuzzTelemetry takes a whole message from bytes to our words.
+func FuzzTelemetry(f *testing.F) {
+	m := wire.Message{MessageID: "k", ContentType: "application/json", Properties: wire.Map{{Key: "a", Value: int32(1)}}, Body: []byte(`{"t":1}`)}
+	seed, err := wire.AppendMessage(nil, &m)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	f.Fuzz(func(t *testing.T, in []byte) {
+		m, err := decodeMessage(in, 1<<10)
+		if err != nil {
+			return
+		}
+		words, err := toTelemetry(&m, device.ID{Tenant: "t", Device: "d"}, "c", false)
+		if err == nil && (words.Validate() != nil || len(words.Payload) > 1<<10) {
+			t.Fatalf("%+v went through", words)
+		}
+	})
+}
