@@ -206,4 +206,3 @@ func TestShutdownFinishesWhatWasAccepted(t *testing.T) {
 		t.Error("the device is still attached")
 	}
 }
-
