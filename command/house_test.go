@@ -52,7 +52,6 @@ type door struct {
 	at    adapters.Attachment
 	got   chan device.Delivery
 	lost  chan struct{}
-	close sync.Once
 }
 
 func attach(t *testing.T, s *command.Service, p device.Protocol, credit int) *door {

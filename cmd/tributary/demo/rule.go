@@ -36,27 +36,23 @@ func runRule(ctx context.Context, conn *grpc.ClientConn, w *world) {
 	defer r.watch.Wait()
 	position := ""
 	for ctx.Err() == nil {
-		if err := r.follow(ctx, &position); err != nil && ctx.Err() == nil {
-			select {
-			case <-ctx.Done():
-			case <-time.After(500 * time.Millisecond):
-			}
+		r.follow(ctx, &position)
+		select {
+		case <-ctx.Done():
+		case <-time.After(500 * time.Millisecond):
 		}
 	}
 }
 
-func (r *rule) follow(ctx context.Context, position *string) error {
+// follow considers every message after position, and moves it, until the feed breaks.
+func (r *rule) follow(ctx context.Context, position *string) {
 	feed, err := r.telemetry.Subscribe(ctx, &tributaryv1.SubscribeRequest{Parent: parent("-"), Position: *position})
-	if err != nil {
-		return err
-	}
-	for {
-		m, err := feed.Recv()
-		if err != nil {
-			return err
+	for err == nil {
+		var m *tributaryv1.Message
+		if m, err = feed.Recv(); err == nil {
+			*position = m.Position
+			r.consider(ctx, m)
 		}
-		*position = m.Position
-		r.consider(ctx, m)
 	}
 }
 
