@@ -3,7 +3,6 @@ package command_test
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"testing"
 	"time"
 
@@ -48,10 +47,10 @@ func shut(t *testing.T, s *command.Service) {
 
 // door is a session as an adapter has it.
 type door struct {
-	t     *testing.T
-	at    adapters.Attachment
-	got   chan device.Delivery
-	lost  chan struct{}
+	t    *testing.T
+	at   adapters.Attachment
+	got  chan device.Delivery
+	lost chan struct{}
 }
 
 func attach(t *testing.T, s *command.Service, p device.Protocol, credit int) *door {
