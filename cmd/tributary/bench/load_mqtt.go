@@ -67,6 +67,9 @@ func (c *mqttConn) publish(ctx context.Context, connection, inFlight int) (resul
 		for {
 			select {
 			case <-ctx.Done():
+				if err := c.w.Flush(); err != nil {
+					writing <- err
+				}
 				return
 			case id := <-window:
 				mu.Lock()
