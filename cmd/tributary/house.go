@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -100,12 +101,25 @@ func (h *house) stop(ctx context.Context) error {
 		if p.stop == nil {
 			continue
 		}
-		if err := p.stop(ctx); err != nil {
+		share, cancel := halfOf(ctx)
+		if err := p.stop(share); err != nil {
 			errs = append(errs, fmt.Errorf("stop %s: %w", p.name, err))
 		}
+		cancel()
 	}
 	h.parts = nil
 	return errors.Join(errs...)
+}
+
+// halfOf ends when half of what ctx has left is over. So one peer that does not
+// let its door close cannot take the time in which the other doors acknowledge
+// and the stream and the store close cleanly.
+func halfOf(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, limited := ctx.Deadline()
+	if !limited {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(end)/2)
 }
 
 // durability is what an acknowledgement means, as addresses.json says it.
