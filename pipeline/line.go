@@ -90,13 +90,14 @@ func (l *line) bury(ctx context.Context, r raw, reason error, why string) error 
 // write commits batches until the entries end or the store's position is not
 // ours any more. An idle line commits at once; while messages flow, what
 // arrives within Pace of the last commit waits for company.
-func (l *line) write(ctx context.Context, entries <-chan entry) error {
+func (l *line) write(ctx context.Context, entries *shelf) error {
 	var last time.Time
 	for {
-		first, ok := <-entries
+		first, ok := <-entries.c
 		if !ok {
 			return nil
 		}
+		entries.took(first)
 		batch := l.gather(ctx, entries, first, last.Add(l.p.opts.Pace))
 		if err := l.commit(ctx, batch); err != nil {
 			return err
@@ -105,26 +106,30 @@ func (l *line) write(ctx context.Context, entries <-chan entry) error {
 	}
 }
 
-func (l *line) gather(ctx context.Context, entries <-chan entry, first entry, until time.Time) []entry {
+func (l *line) gather(ctx context.Context, entries *shelf, first entry, until time.Time) []entry {
 	batch, bytes := []entry{first}, first.size
+	add := func(e entry) {
+		entries.took(e)
+		batch, bytes = append(batch, e), bytes+e.size
+	}
 	pace := time.NewTimer(max(time.Until(until), 0))
 	defer pace.Stop()
 	for len(batch) < l.p.opts.MaxBatch && bytes < maxBatchBytes {
 		select {
-		case e, ok := <-entries:
+		case e, ok := <-entries.c:
 			if !ok {
 				return batch
 			}
-			batch, bytes = append(batch, e), bytes+e.size
+			add(e)
 			continue
 		default:
 		}
 		select {
-		case e, ok := <-entries:
+		case e, ok := <-entries.c:
 			if !ok {
 				return batch
 			}
-			batch, bytes = append(batch, e), bytes+e.size
+			add(e)
 		case <-pace.C:
 			return batch
 		case <-ctx.Done():

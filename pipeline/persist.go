@@ -181,26 +181,21 @@ func (l *line) carry(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	pos, _ := l.position()
-	entries := make(chan entry, 2*l.p.opts.MaxBatch)
+	entries := newShelf(2 * l.p.opts.MaxBatch)
 	reading := make(chan error, 1)
 	go func() {
-		defer close(entries)
+		defer close(entries.c)
 		reading <- l.p.b.read(ctx, l.stream, pos.Seq+1, nil, func(r raw) error {
 			e, err := l.take(ctx, r)
 			if err != nil {
 				return err
 			}
-			select {
-			case entries <- e:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+			return entries.put(ctx, e)
 		})
 	}()
 	err := l.write(ctx, entries)
 	cancel()
-	for range entries { // let the reader go
+	for range entries.c { // let the reader go
 	}
 	return errors.Join(err, <-reading)
 }

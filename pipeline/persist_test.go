@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -124,6 +126,59 @@ func TestAnOutageIsReportedAndEnds(t *testing.T) {
 	wantOnce(t, s, "d", 10)
 	if err := p.Healthy(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Large messages, and a store that is behind them.
+func TestWhatWaitsForTheStoreIsBoundedInBytes(t *testing.T) {
+	const n, size = 60, 1 << 20
+	b, s := inside(t, t.TempDir(), Options{Durability: Relaxed}), newMemStore(t)
+	answers := make(chan error, n)
+	for range n {
+		m := testMessage("d", 0)
+		m.Payload = make([]byte, size)
+		if err := b.Submit(m, func(err error) { answers <- err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range n {
+		if err := <-answers; err != nil {
+			t.Fatal(err)
+		}
+	}
+	var read, stored, most atomic.Int64
+	all := make(chan struct{})
+	l := &line{p: &Persister{b: b, store: s, opts: quick.withDefaults()}, stream: TelemetryStream, moved: make(chan struct{}),
+		decode: func(r raw, e *entry) error {
+			if most.Store(max(most.Load(), read.Add(1)-stored.Load())); read.Load() == n {
+				close(all)
+			}
+			return decodeMessage(r, e)
+		}}
+	s.hook(func(batch *storage.Batch) error {
+		if batch.From == 0 { // hold the first one for as long as anything might still be read
+			select {
+			case <-all:
+			case <-time.After(500 * time.Millisecond):
+			}
+		}
+		stored.Add(int64(len(batch.Messages)))
+		return nil
+	}, nil)
+	if err := l.align(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := contextFor(t, 20*time.Second)
+	defer cancel()
+	var carrying sync.WaitGroup
+	carrying.Go(func() { _ = l.carry(ctx) })
+	if err := l.waitStored(ctx); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	carrying.Wait()
+	if bound := int64((2*maxBatchBytes + maxBatchBytes/2) / size); most.Load() > bound {
+		t.Errorf("%d MiB were in memory at once, the bound is about %d", most.Load(), bound)
 	}
 }
 
