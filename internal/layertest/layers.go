@@ -44,9 +44,9 @@ var layers = []room{
 	// the wire codecs are our own (docs/decisions/0002).
 	{path: "adapters", rooms: []string{"device"}},
 	{path: "adapters/adaptertest", rooms: []string{"adapters", "device"}, helper: true},
-	{path: "adapters/mqtt", rooms: []string{"adapters", "adapters/mqtt/packet", "device", "normalize"}, others: []string{prometheus}},
+	{path: "adapters/mqtt", rooms: []string{"adapters", "adapters/mqtt/packet", "device", "internal/metrics", "normalize"}, others: []string{prometheus}},
 	{path: "adapters/mqtt/packet"},
-	{path: "adapters/amqp", rooms: []string{"adapters", "adapters/amqp/wire", "device", "normalize"}, others: []string{prometheus}},
+	{path: "adapters/amqp", rooms: []string{"adapters", "adapters/amqp/wire", "device", "internal/metrics", "normalize"}, others: []string{prometheus}},
 	{path: "adapters/amqp/wire"},
 	{path: "adapters/https", rooms: []string{"adapters", "device", "normalize"}, others: []string{prometheus}},
 
@@ -101,5 +101,6 @@ var layers = []room{
 
 	// Tools, which know no room.
 	{path: "internal/layertest", helper: true},
+	{path: "internal/metrics", others: []string{prometheus}},
 	{path: "internal/peer", helper: true},
 }
