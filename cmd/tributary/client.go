@@ -132,10 +132,24 @@ func (f *clientFlags) explain(err error, addr string) error {
 		return fmt.Errorf("no server answers at %s: start it with `tributary serve --data %s` and try again", addr, f.Data)
 	case told.Code() == codes.Unavailable && strings.Contains(told.Message(), "reading from server"):
 		return fmt.Errorf("the server at %s has gone away: start it and try again", addr)
+	case told.Code() == codes.NotFound && strings.Contains(told.Message(), "no device"):
+		return fmt.Errorf("%s: `tributary device list%s` shows those there are", told.Message(), f.again())
+	case told.Code() == codes.NotFound && strings.Contains(told.Message(), "no such command"):
+		return fmt.Errorf("%s: `tributary commands list%s` shows those there are", told.Message(), f.again())
+	case told.Code() == codes.AlreadyExists && strings.Contains(told.Message(), "device"):
+		return fmt.Errorf("%s: `tributary device rotate` gives it a new secret", told.Message())
 	case told.Code() == codes.Internal:
 		return fmt.Errorf("the server at %s failed (%s): its log says why", addr, told.Message())
 	}
 	return errors.New(told.Message())
+}
+
+// again is what a command line that is suggested needs to find this server.
+func (f *clientFlags) again() string {
+	if usual, err := filepath.Abs("tributary-data"); err == nil && usual == f.Data {
+		return ""
+	}
+	return " --data " + f.Data
 }
 
 // device reads a device's name as typed: DEVICE, or DEVICE@TENANT.

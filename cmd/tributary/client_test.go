@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -339,5 +340,28 @@ func TestLatestCommand(t *testing.T) {
 		"dev2    -        on           false  -     "+when+"\n")
 	if all := objects(t, s.ok(t, "latest", "--device", "dev1", "-o", "json")); len(all) != 2 || all[0]["device"] != "dev1" {
 		t.Errorf("printed %v", all)
+	}
+}
+
+// TestWrongCommandLine runs the program itself: exit code 2, one line that says
+// what was wrong and where to read on, and nothing that a pipe would take for
+// an answer.
+func TestWrongCommandLine(t *testing.T) {
+	for _, c := range []struct{ line, says, help string }{
+		{"query", "--device", "tributary query --help"},
+		{"query --device d --since yesterday", "--since", "tributary query --help"},
+		{"device frob", "frob", "tributary device --help"},
+		{"frob", "frob", "tributary --help"},
+	} {
+		var out, errs bytes.Buffer
+		cmd := program(t.Context(), strings.Fields(c.line)...)
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		var exit *exec.ExitError
+		if err := cmd.Run(); !errors.As(err, &exit) || exit.ExitCode() != 2 {
+			t.Errorf("%s ended with %v, want exit code 2", c.line, err)
+		}
+		if text := errs.String(); out.Len() != 0 || strings.Count(text, "\n") != 1 || !strings.Contains(text, c.says) || !strings.Contains(text, c.help) {
+			t.Errorf("%s said %q and on standard error %q", c.line, &out, text)
+		}
 	}
 }

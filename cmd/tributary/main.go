@@ -24,7 +24,7 @@ type cli struct {
 
 	clientCommands `embed:"" group:"client"`
 
-	Version kong.VersionFlag `help:"Print the version and exit."`
+	Version kong.VersionFlag `env:"-" help:"Print the version and exit."`
 }
 
 func main() {
@@ -38,7 +38,7 @@ func run(args []string) int {
 	parser, err := kong.New(&c,
 		kong.Name("tributary"),
 		kong.Description("One front door for every device: MQTT, AMQP 1.0 and HTTP in, one durable stream, one store, commands back out."),
-		kong.UsageOnError(),
+		kong.ValueFormatter(helpOf),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, Tree: true}),
 		kong.ExplicitGroups([]kong.Group{{Key: "server", Title: "Server"}, {Key: "client", Title: "Client"}}),
 		kong.DefaultEnvars("TRIBUTARY"),
@@ -48,9 +48,12 @@ func run(args []string) int {
 		fmt.Fprintln(os.Stderr, "tributary:", err)
 		return 2
 	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
 	chosen, err := parser.Parse(args)
 	if err != nil {
-		parser.FatalIfErrorf(err)
+		fmt.Fprintf(os.Stderr, "tributary: %v; `%s --help` says what can be said\n", err, wanted(err))
 		return 2
 	}
 	// The first signal asks for a clean end; the second one is not caught.
@@ -62,6 +65,25 @@ func run(args []string) int {
 		return report(err)
 	}
 	return 0
+}
+
+// helpOf is a flag's help with its default, which kong leaves out beside a placeholder.
+func helpOf(v *kong.Value) string {
+	if v.HasDefault && v.Tag.PlaceHolder != "" && v.Default != off && v.Default != "0s" && v.Default != "0" {
+		copied := *v
+		copied.Help += " Default: " + v.Default + "."
+		v = &copied
+	}
+	return kong.DefaultHelpValueFormatter(v)
+}
+
+// wanted is the command that a wrong command line was about.
+func wanted(err error) string {
+	var wrong *kong.ParseError
+	if errors.As(err, &wrong) && wrong.Context != nil && wrong.Context.Selected() != nil {
+		return "tributary " + wrong.Context.Selected().Path()
+	}
+	return "tributary"
 }
 
 // exitCoder is an error that chooses the program's exit code.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"syscall"
 
 	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/api"
@@ -134,7 +135,7 @@ func (h *house) openDoors(g adapters.Gate, maxMessageBytes int) error {
 		}
 		adapter, err := d.open(addr, maxMessageBytes, h, g)
 		if err != nil {
-			return err
+			return whenTaken(err, d.name)
 		}
 		h.add(part{name: d.name, run: func(context.Context) error { return adapter.Serve() }, stop: adapter.Shutdown})
 		for name, addr := range adapter.Addrs() {
@@ -152,7 +153,7 @@ func (h *house) openAPI(needs api.Needs) error {
 		Addr: h.cfg.GRPC, Token: h.token, Logger: h.log.With("room", "api"), Registerer: h.metrics,
 	}, needs)
 	if err != nil {
-		return err
+		return whenTaken(err, "grpc")
 	}
 	h.listens("grpc", server.Addr(), server.Serve, server.Shutdown)
 	return nil
@@ -164,10 +165,18 @@ func (h *house) openAdmin(belt *pipeline.Belt, p *pipeline.Persister) error {
 	}
 	a, err := openAdmin(h.cfg.Admin, h.metrics, func() error { return errors.Join(belt.Healthy(), p.Healthy()) })
 	if err != nil {
-		return err
+		return whenTaken(err, "admin")
 	}
 	h.listens("admin", a.listener.Addr(), a.Serve, a.Shutdown)
 	return nil
+}
+
+// whenTaken says what to do when an address is in use.
+func whenTaken(err error, flag string) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w: stop what listens there, choose another address with --%s, or say --%s off", err, flag, flag)
+	}
+	return err
 }
 
 // listens enters a part with a listener.

@@ -69,6 +69,13 @@ func (o *output) note(format string, args ...any) {
 	fmt.Fprintf(o.notes, format+"\n", args...)
 }
 
+// none says that an answer is empty on purpose, where a person reads it.
+func (o *output) none(format string, args ...any) {
+	if !o.json {
+		o.note(format, args...)
+	}
+}
+
 func (o *output) close() error { return o.table.Flush() }
 
 // printable shows what devices sent without letting it steer the terminal.

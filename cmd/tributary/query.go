@@ -49,6 +49,10 @@ func (q *queryCmd) Run(ctx context.Context, app *kong.Context) error {
 		if err != nil {
 			return err
 		}
+		if len(pages) == 1 && len(pages[0]) == 0 {
+			c.out.none("Nothing of %s matches; `tributary latest%s` shows who has said what.", id, q.again())
+			return nil
+		}
 		if !c.out.json {
 			if err := c.out.row("RECEIVED", "CHANNEL", "PROTOCOL", "VALUES"); err != nil {
 				return err

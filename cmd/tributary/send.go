@@ -105,8 +105,8 @@ func (s *sendCmd) wait(ctx context.Context, c *client, sent *pb.Command) error {
 		}
 	}
 	if !ended(last) && (ctx.Err() != nil || status.Code(err) == codes.DeadlineExceeded) {
-		return &exitError{exitWaiting, fmt.Sprintf("the command is %s and goes on; follow it with `tributary commands watch %s`",
-			stateName(last.GetState()), last.GetId())}
+		return &exitError{exitWaiting, fmt.Sprintf("the command is %s and goes on; follow it with `tributary commands watch %s%s`",
+			stateName(last.GetState()), last.GetId(), s.again())}
 	}
 	if err != nil {
 		return err
