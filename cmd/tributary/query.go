@@ -23,8 +23,8 @@ type queryCmd struct {
 
 // Help is shown by `tributary query --help`.
 func (queryCmd) Help() string {
-	return `Prints the newest N messages that match, oldest first. What a device was told is
-stored is found at once. With -o json each line is one message with its payload
+	return `Prints the newest N messages that match, oldest first. What was acknowledged to a
+device before is waited for, up to a second. With -o json each line is one message with its payload
 (base64), its measurements and its position, which "tributary tail --from" takes.
 
 Example, the last hour's temperatures:
