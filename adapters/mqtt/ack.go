@@ -11,6 +11,7 @@ import (
 type window struct {
 	queue []*pending // QoS 1, in order of arrival
 	loose int        // QoS 0
+	bytes int        // payload of both
 	muted bool       // a message that cannot be refused came up: no more acks
 }
 
@@ -20,6 +21,7 @@ type pending struct {
 	s       *session
 	done    func(error)
 	id      uint16 // packet identifier; 0 with QoS 0
+	size    int    // of the payload
 	answer  bool   // of a command, not telemetry
 	settled bool
 	err     error
@@ -50,8 +52,11 @@ func (s *session) reserve(p *packet.Publish) (*pending, error) {
 			}
 			s.change.Wait()
 		}
+		if err := s.awaitRoom(len(p.Payload)); err != nil {
+			return nil, err
+		}
 		s.loose++
-		return s.place(0), nil
+		return s.place(p), nil
 	}
 	for _, q := range s.queue {
 		if q.id != p.ID {
@@ -72,18 +77,37 @@ func (s *session) reserve(p *packet.Publish) (*pending, error) {
 		}
 		s.change.Wait()
 	}
-	a := s.place(p.ID)
+	if err := s.awaitRoom(len(p.Payload)); err != nil {
+		return nil, err
+	}
+	a := s.place(p)
 	s.queue = append(s.queue, a)
 	return a, nil
 }
 
-func (s *session) place(id uint16) *pending {
+// awaitRoom waits until the house has decided about enough of the connection's
+// bytes to take more. A message alone always has room. The lock is held.
+func (s *session) awaitRoom(size int) error {
+	for s.bytes > 0 && s.bytes+size > s.srv.cfg.MaxBufferedBytes {
+		if s.cause != nil {
+			return s.cause
+		}
+		s.change.Wait()
+	}
+	return nil
+}
+
+func (s *session) place(p *packet.Publish) *pending {
 	a, ok := s.srv.acks.Get().(*pending)
 	if !ok {
 		a = &pending{}
 		a.done = a.finished
 	}
-	a.s, a.id = s, id
+	a.s, a.size = s, len(p.Payload)
+	if p.QoS > 0 {
+		a.id = p.ID
+	}
+	s.bytes += a.size
 	return a
 }
 
@@ -165,6 +189,7 @@ func (s *session) writeAck(a *pending) {
 }
 
 func (s *session) recycle(a *pending) {
+	s.bytes -= a.size
 	*a = pending{done: a.done}
 	s.srv.acks.Put(a)
 }

@@ -11,14 +11,15 @@ import (
 // Config is everything that can be set about the door. A zero field takes its
 // default.
 type Config struct {
-	Addr            string        // host:port to listen on; default 127.0.0.1:1883, port 0 picks a free one
-	MaxMessageBytes int           // largest payload taken; default 1 MiB
-	Window          int           // unacknowledged QoS 1 messages of a connection, 1 to 65535; default 256
-	CommandWindow   int           // unacknowledged commands of a device, fewer when it asks for fewer; default 16
-	MaxAttachments  int           // devices one connection may receive commands for; default 256
-	ConnectTimeout  time.Duration // from accept to CONNECT, and for authentication; default 10 s
-	MaxKeepAlive    time.Duration // longest keep-alive of a MQTT 5 client, up to 65535 s; default 10 min
-	WriteTimeout    time.Duration // for a peer to take 64 KiB, before it is cut; default 10 s
+	Addr             string        // host:port to listen on; default 127.0.0.1:1883, port 0 picks a free one
+	MaxMessageBytes  int           // largest payload taken; default 1 MiB
+	Window           int           // unacknowledged QoS 1 messages of a connection, 1 to 65535; default 256
+	MaxBufferedBytes int           // payload bytes of a connection that the house has not decided about, beyond which nothing is read; default 8 MiB, at least two messages
+	CommandWindow    int           // unacknowledged commands of a device, fewer when it asks for fewer; default 16
+	MaxAttachments   int           // devices one connection may receive commands for; default 256
+	ConnectTimeout   time.Duration // from accept to CONNECT, and for authentication; default 10 s
+	MaxKeepAlive     time.Duration // longest keep-alive of a MQTT 5 client, up to 65535 s; default 10 min
+	WriteTimeout     time.Duration // for a peer to take 64 KiB, before it is cut; default 10 s
 
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil keeps the metrics to ourselves
@@ -37,6 +38,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Addr, "127.0.0.1:1883")
 	setDefault(&c.MaxMessageBytes, 1<<20)
 	setDefault(&c.Window, 256)
+	setDefault(&c.MaxBufferedBytes, max(8<<20, 2*c.MaxMessageBytes))
 	setDefault(&c.CommandWindow, 16)
 	setDefault(&c.MaxAttachments, 256)
 	setDefault(&c.ConnectTimeout, 10*time.Second)
@@ -61,6 +63,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("mqtt: message size limit is %d bytes, it must be 1 to %d", c.MaxMessageBytes, 128<<20)
 	case c.Window < 1 || c.Window > 65_535:
 		return fmt.Errorf("mqtt: window is %d, it must be 1 to 65535", c.Window)
+	case c.MaxBufferedBytes < 0:
+		return fmt.Errorf("mqtt: MaxBufferedBytes is %d, it must be above 0", c.MaxBufferedBytes)
 	case c.CommandWindow < 1 || c.CommandWindow > 65_535:
 		return fmt.Errorf("mqtt: command window is %d, it must be 1 to 65535", c.CommandWindow)
 	case c.MaxAttachments < 1:

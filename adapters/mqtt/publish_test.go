@@ -131,6 +131,39 @@ func TestFullWindow(t *testing.T) {
 	})
 }
 
+// TestWindowOfBytes: a few large messages fill it as many small ones do.
+func TestWindowOfBytes(t *testing.T) {
+	for _, qos := range []byte{0, 1} {
+		both(t, func(t *testing.T, v packet.Version) {
+			gate := &adaptertest.Gate{}
+			h := hold(gate)
+			p := join(t, serve(t, mqtt.Config{MaxMessageBytes: 1000, MaxBufferedBytes: 2500}, gate), v, "dev1")
+			for i := range uint16(3) {
+				m := publish(i+1, "telemetry", strings.Repeat("a", 1000))
+				if m.QoS = qos; qos == 0 {
+					m.ID = 0
+				}
+				p.send(m)
+			}
+			p.send(packet.Pingreq{})
+			first, second := h.next(t), h.next(t)
+			select {
+			case <-h.ch:
+				t.Fatal("a third message was taken although the first two fill the window")
+			case <-time.After(50 * time.Millisecond): // nobody could say more than that it did not come
+			}
+			first.done(nil)
+			h.next(t).done(nil)
+			second.done(nil)
+			for n := int(3*qos) + 1; n > 0; n-- {
+				if _, err := p.next(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 // TestRepeatInFlight: a message sent again before its PUBACK is stored once
 // and acknowledged once.
 func TestRepeatInFlight(t *testing.T) {
