@@ -99,6 +99,7 @@ func measure(ctx context.Context, name string, o Options) (measurement, error) {
 			return measurement{}, err
 		}
 		figures, err := srv.finish(ctx, result)
+		result.sort()
 		return measurement{name, result, figures}, err
 	}
 	return measurement{}, fmt.Errorf("no load speaks %q", protocol)

@@ -82,11 +82,9 @@ func fanOut(ctx context.Context, connections int, run func(ctx context.Context, 
 		wg.Go(func() { results[i], errs[i] = run(ctx, i) })
 	}
 	wg.Wait()
-	var all result
+	all := result{elapsed: time.Since(start)}
 	for _, r := range results {
 		all.merge(r)
 	}
-	all.elapsed = time.Since(start)
-	all.sort()
 	return all, errors.Join(errs...)
 }

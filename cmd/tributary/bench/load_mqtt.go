@@ -61,6 +61,10 @@ func (c *mqttConn) publish(ctx context.Context, connection, inFlight int) (resul
 	sent := make([]time.Time, inFlight+1)
 	var mu sync.Mutex
 	writing := make(chan error, 1)
+	bodies := make([][]byte, 64) // made beforehand: the load is the server's, not ours
+	for n := range bodies {
+		bodies[n] = payload(connection, n)
+	}
 	count := 0
 	go func() {
 		defer close(writing)
@@ -70,13 +74,14 @@ func (c *mqttConn) publish(ctx context.Context, connection, inFlight int) (resul
 				if err := c.w.Flush(); err != nil {
 					writing <- err
 				}
+				c.lastAcks(len(window) < cap(window))
 				return
 			case id := <-window:
 				mu.Lock()
 				sent[id] = time.Now()
 				mu.Unlock()
 				count++
-				c.writePublish(id, payload(connection, count))
+				c.writePublish(id, bodies[count%len(bodies)])
 				if len(window) == 0 {
 					if err := c.w.Flush(); err != nil {
 						writing <- err
@@ -93,13 +98,24 @@ func (c *mqttConn) publish(ctx context.Context, connection, inFlight int) (resul
 	})
 }
 
+// lastAcks bounds the wait for acks now that nothing more is sent; with none
+// under way it ends the reading at once.
+func (c *mqttConn) lastAcks(underWay bool) {
+	deadline := time.Now()
+	if underWay {
+		deadline = deadline.Add(ackPatience)
+	}
+	c.conn.SetReadDeadline(deadline)
+}
+
 func (c *mqttConn) writePublish(id uint16, body []byte) {
-	topic := c.name + "/telemetry/line"
-	remaining := 2 + len(topic) + 2 + len(body)
-	c.w.Write([]byte{0x32, byte(remaining&0x7f | 0x80), byte(remaining >> 7), 0, byte(len(topic))})
-	c.w.WriteString(topic)
-	c.w.Write(binary.BigEndian.AppendUint16(nil, id))
-	c.w.Write(body)
+	const channel = "/telemetry/line"
+	topic := len(c.name) + len(channel)
+	remaining := 2 + topic + 2 + len(body)
+	packet := append(c.w.AvailableBuffer(), 0x32, byte(remaining&0x7f|0x80), byte(remaining>>7), 0, byte(topic))
+	packet = append(append(packet, c.name...), channel...)
+	packet = append(binary.BigEndian.AppendUint16(packet, id), body...)
+	c.w.Write(packet)
 }
 
 // readAcks takes PUBACKs until the window is whole again after ctx ended.
@@ -110,8 +126,6 @@ func (c *mqttConn) readAcks(ctx context.Context, window chan uint16, writing <-c
 		if ctx.Err() != nil && len(window) == cap(window) {
 			return r, <-writing
 		}
-		// Without a message under way there is nothing to wait for but the end.
-		c.conn.SetReadDeadline(time.Now().Add(ackPatience))
 		if _, err := io.ReadFull(c.r, ack[:]); err != nil {
 			var timeout net.Error
 			if errors.As(err, &timeout) && timeout.Timeout() && ctx.Err() != nil {

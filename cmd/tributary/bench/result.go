@@ -12,14 +12,19 @@ type result struct {
 	acked     int
 	refused   int
 	elapsed   time.Duration
-	latencies []time.Duration // of every acknowledged message
+	parts     [][]time.Duration // the latency of every acknowledged message, by who saw it
+	latencies []time.Duration   // all of parts in order, once sorted
 }
 
-// merge adds what another connection saw.
+// merge adds what another connection saw. It copies no latencies, so that the
+// server's figures can be read the moment the load ends.
 func (r *result) merge(other result) {
 	r.acked += other.acked
 	r.refused += other.refused
-	r.latencies = append(r.latencies, other.latencies...)
+	r.parts = append(r.parts, other.parts...)
+	if other.latencies != nil {
+		r.parts = append(r.parts, other.latencies)
+	}
 }
 
 func (r *result) rate() float64 { return float64(r.acked) / r.elapsed.Seconds() }
@@ -32,7 +37,10 @@ func (r *result) quantile(q float64) time.Duration {
 	return r.latencies[min(int(q*float64(len(r.latencies))), len(r.latencies)-1)]
 }
 
-func (r *result) sort() { slices.Sort(r.latencies) }
+func (r *result) sort() {
+	r.latencies = slices.Concat(r.parts...)
+	slices.Sort(r.latencies)
+}
 
 // payload is a reading of about 200 bytes with three measurements.
 func payload(connection, n int) []byte {
