@@ -32,6 +32,7 @@ test: ## every test, with the race detector; peers found on this machine are use
 
 lint: ## gofmt, go vet, staticcheck, the layers and the shape of the files
 	@bad="$$($(GO_FILES) | xargs gofmt -l)"; [ -z "$$bad" ] || { echo "gofmt -w these:" >&2; echo "$$bad" >&2; exit 1; }
+	go mod tidy -diff
 	go vet ./...
 	$(TOOL) staticcheck ./...
 	go test -count=1 ./internal/layertest
