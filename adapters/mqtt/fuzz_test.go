@@ -1,8 +1,10 @@
 package mqtt_test
 
 import (
+	"errors"
 	"io"
 	"net"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,8 +32,11 @@ func FuzzConnection(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, version byte, b []byte) {
 		conn, err := net.Dial("tcp", addr(s))
+		if errors.Is(err, syscall.EADDRNOTAVAIL) {
+			return // a long run has every port of this machine in TIME_WAIT: nothing was sent
+		}
 		if err != nil {
-			t.Skip("no more ports")
+			t.Fatalf("the door is gone: %v", err)
 		}
 		defer conn.Close()
 		if v := packet.Version(version); v == packet.V311 || v == packet.V5 {
