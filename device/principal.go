@@ -1,14 +1,15 @@
 package device
 
-// Credential is what a peer shows at the door. The zero Secret with no
-// Certificate is "no credential", which only open mode lets in.
+// Credential is what a peer shows at the door. Without a Secret and with a zero
+// CertificateKey it is "no credential", which only open mode lets in.
 type Credential struct {
-	Protocol   Protocol
-	User       string // "device@tenant" or "device"; may be empty
-	Secret     string // never logged
-	Anonymous  bool   // the peer offered no credential at all
-	Hint       string // the MQTT client id or AMQP container id: names an anonymous device whose address names none
-	RemoteAddr string // for logs
+	Protocol       Protocol
+	User           string  // "device@tenant" or "device"; may be empty
+	Secret         string  // never logged
+	CertificateKey KeyHash // of the client certificate whose key the peer proved to hold; zero: none
+	Anonymous      bool    // the peer offered neither user name nor secret
+	Hint           string  // the MQTT client id or AMQP container id: names an anonymous device whose address names none
+	RemoteAddr     string  // for logs
 }
 
 // PrincipalKind says what a principal may do.
