@@ -12,7 +12,7 @@ ARGS      ?=
 HAVE_CC := $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && command -v $$(go env CC) >/dev/null 2>&1 && echo yes)
 RACE    := $(if $(HAVE_CC),-race)
 
-GO_FILES = git ls-files -co --exclude-standard -- '*.go' ':!*.pb.go'
+GO_FILES = git ls-files -co --exclude-standard -- '*.go' ':!*.pb.go' ':!*.pb.gw.go'
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test lint vuln proto proto-check bench fuzz
@@ -40,10 +40,10 @@ lint: ## gofmt, go vet, staticcheck, the layers and the shape of the files
 vuln: ## known vulnerabilities in what we call; fails when the database is out of reach
 	@tools/vuln.sh
 
-proto: ## generate the Go of proto/
-	cd proto && go tool -modfile=../tools/go.mod buf generate
+proto: ## generate the Go and the OpenAPI document of proto/
+	@tools/proto.sh
 
-proto-check: ## fail when proto/ breaks its rules or the committed Go is not what it generates
+proto-check: ## fail when proto/ breaks its rules or what is committed is not what it generates
 	@tools/proto-check.sh
 
 bench: ## the load generator, on this machine: ARGS='--help' says what it can do

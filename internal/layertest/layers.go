@@ -19,6 +19,8 @@ const (
 	prometheus  = "github.com/prometheus/client_golang"
 	protobuf    = "google.golang.org/protobuf"
 	grpc        = "google.golang.org/grpc"
+	gateway     = "github.com/grpc-ecosystem/grpc-gateway/v2" // generated REST
+	googleAPI   = "google.golang.org/genproto/googleapis"
 	amqpClient  = "github.com/Azure/go-amqp"
 	mqttClient  = "github.com/eclipse/paho.mqtt.golang"
 	mqtt5Client = "github.com/eclipse/paho.golang"
@@ -36,7 +38,7 @@ var everyRoom = []string{
 var layers = []room{
 	// The words.
 	{path: "device"},
-	{path: "proto/tributary/v1", others: []string{protobuf, grpc}},
+	{path: "proto/tributary/v1", others: []string{protobuf, grpc, gateway, googleAPI}},
 	{path: "device/devicepb", rooms: []string{"device", "proto/tributary/v1"}, others: []string{protobuf}},
 	{path: "normalize", rooms: []string{"device"}, others: []string{"github.com/go-json-experiment/json"}},
 
@@ -80,7 +82,7 @@ var layers = []room{
 	{
 		path:   "api",
 		rooms:  []string{"device", "device/devicepb", "proto/tributary/v1", "storage"},
-		others: []string{grpc, protobuf, prometheus, "google.golang.org/genproto/googleapis"},
+		others: []string{grpc, protobuf, prometheus, gateway, googleAPI},
 	},
 
 	// The wiring, and the clients it ships.

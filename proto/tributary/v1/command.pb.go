@@ -7,6 +7,7 @@
 package tributaryv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -781,7 +782,7 @@ var File_tributary_v1_command_proto protoreflect.FileDescriptor
 
 const file_tributary_v1_command_proto_rawDesc = "" +
 	"\n" +
-	"\x1atributary/v1/command.proto\x12\ftributary.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x04\n" +
+	"\x1atributary/v1/command.proto\x12\ftributary.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x04\n" +
 	"\aCommand\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
@@ -850,14 +851,14 @@ const file_tributary_v1_command_proto_rawDesc = "" +
 	"\x15COMMAND_STATE_EXPIRED\x10\x05\x12\x1b\n" +
 	"\x17COMMAND_STATE_CANCELLED\x10\x06\x12\x1b\n" +
 	"\x17COMMAND_STATE_SUCCEEDED\x10\a\x12\x18\n" +
-	"\x14COMMAND_STATE_FAILED\x10\b2\x8d\x03\n" +
-	"\x0eCommandService\x12F\n" +
-	"\vSendCommand\x12 .tributary.v1.SendCommandRequest\x1a\x15.tributary.v1.Command\x12D\n" +
+	"\x14COMMAND_STATE_FAILED\x10\b2\xa2\x05\n" +
+	"\x0eCommandService\x12|\n" +
+	"\vSendCommand\x12 .tributary.v1.SendCommandRequest\x1a\x15.tributary.v1.Command\"4\x82\xd3\xe4\x93\x02.:\x01*\")/v1/{parent=tenants/*/devices/*}/commands\x12w\n" +
 	"\n" +
-	"GetCommand\x12\x1f.tributary.v1.GetCommandRequest\x1a\x15.tributary.v1.Command\x12U\n" +
-	"\fListCommands\x12!.tributary.v1.ListCommandsRequest\x1a\".tributary.v1.ListCommandsResponse\x12J\n" +
-	"\fWatchCommand\x12!.tributary.v1.WatchCommandRequest\x1a\x15.tributary.v1.Command0\x01\x12J\n" +
-	"\rCancelCommand\x12\".tributary.v1.CancelCommandRequest\x1a\x15.tributary.v1.CommandBCZAgithub.com/tributary-iot/tributary/proto/tributary/v1;tributaryv1b\x06proto3"
+	"GetCommand\x12\x1f.tributary.v1.GetCommandRequest\x1a\x15.tributary.v1.Command\"1\x82\xd3\xe4\x93\x02+\x12)/v1/{name=tenants/*/devices/*/commands/*}\x12\x88\x01\n" +
+	"\fListCommands\x12!.tributary.v1.ListCommandsRequest\x1a\".tributary.v1.ListCommandsResponse\"1\x82\xd3\xe4\x93\x02+\x12)/v1/{parent=tenants/*/devices/*}/commands\x12\x83\x01\n" +
+	"\fWatchCommand\x12!.tributary.v1.WatchCommandRequest\x1a\x15.tributary.v1.Command\"7\x82\xd3\xe4\x93\x021\x12//v1/{name=tenants/*/devices/*/commands/*}:watch0\x01\x12\x87\x01\n" +
+	"\rCancelCommand\x12\".tributary.v1.CancelCommandRequest\x1a\x15.tributary.v1.Command\";\x82\xd3\xe4\x93\x025:\x01*\"0/v1/{name=tenants/*/devices/*/commands/*}:cancelBCZAgithub.com/tributary-iot/tributary/proto/tributary/v1;tributaryv1b\x06proto3"
 
 var (
 	file_tributary_v1_command_proto_rawDescOnce sync.Once

@@ -7,6 +7,7 @@
 package tributaryv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	emptypb "google.golang.org/protobuf/types/known/emptypb"
@@ -508,7 +509,7 @@ var File_tributary_v1_device_proto protoreflect.FileDescriptor
 
 const file_tributary_v1_device_proto_rawDesc = "" +
 	"\n" +
-	"\x19tributary/v1/device.proto\x12\ftributary.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x01\n" +
+	"\x19tributary/v1/device.proto\x12\ftributary.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x01\n" +
 	"\x06Device\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x16\n" +
@@ -539,15 +540,15 @@ const file_tributary_v1_device_proto_rawDesc = "" +
 	"\x13DeleteDeviceRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\")\n" +
 	"\x13RotateSecretRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name2\x97\x04\n" +
-	"\rDeviceService\x12G\n" +
-	"\fCreateDevice\x12!.tributary.v1.CreateDeviceRequest\x1a\x14.tributary.v1.Device\x12A\n" +
-	"\tGetDevice\x12\x1e.tributary.v1.GetDeviceRequest\x1a\x14.tributary.v1.Device\x12R\n" +
-	"\vListDevices\x12 .tributary.v1.ListDevicesRequest\x1a!.tributary.v1.ListDevicesResponse\x12I\n" +
-	"\rDisableDevice\x12\".tributary.v1.DisableDeviceRequest\x1a\x14.tributary.v1.Device\x12G\n" +
-	"\fEnableDevice\x12!.tributary.v1.EnableDeviceRequest\x1a\x14.tributary.v1.Device\x12I\n" +
-	"\fDeleteDevice\x12!.tributary.v1.DeleteDeviceRequest\x1a\x16.google.protobuf.Empty\x12G\n" +
-	"\fRotateSecret\x12!.tributary.v1.RotateSecretRequest\x1a\x14.tributary.v1.DeviceBCZAgithub.com/tributary-iot/tributary/proto/tributary/v1;tributaryv1b\x06proto3"
+	"\x04name\x18\x01 \x01(\tR\x04name2\xd7\x06\n" +
+	"\rDeviceService\x12r\n" +
+	"\fCreateDevice\x12!.tributary.v1.CreateDeviceRequest\x1a\x14.tributary.v1.Device\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/{parent=tenants/*}/devices\x12i\n" +
+	"\tGetDevice\x12\x1e.tributary.v1.GetDeviceRequest\x1a\x14.tributary.v1.Device\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{name=tenants/*/devices/*}\x12z\n" +
+	"\vListDevices\x12 .tributary.v1.ListDevicesRequest\x1a!.tributary.v1.ListDevicesResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{parent=tenants/*}/devices\x12|\n" +
+	"\rDisableDevice\x12\".tributary.v1.DisableDeviceRequest\x1a\x14.tributary.v1.Device\"1\x82\xd3\xe4\x93\x02+:\x01*\"&/v1/{name=tenants/*/devices/*}:disable\x12y\n" +
+	"\fEnableDevice\x12!.tributary.v1.EnableDeviceRequest\x1a\x14.tributary.v1.Device\"0\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{name=tenants/*/devices/*}:enable\x12q\n" +
+	"\fDeleteDevice\x12!.tributary.v1.DeleteDeviceRequest\x1a\x16.google.protobuf.Empty\"&\x82\xd3\xe4\x93\x02 *\x1e/v1/{name=tenants/*/devices/*}\x12\x7f\n" +
+	"\fRotateSecret\x12!.tributary.v1.RotateSecretRequest\x1a\x14.tributary.v1.Device\"6\x82\xd3\xe4\x93\x020:\x01*\"+/v1/{name=tenants/*/devices/*}:rotateSecretBCZAgithub.com/tributary-iot/tributary/proto/tributary/v1;tributaryv1b\x06proto3"
 
 var (
 	file_tributary_v1_device_proto_rawDescOnce sync.Once

@@ -7,6 +7,7 @@
 package tributaryv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -535,7 +536,7 @@ var File_tributary_v1_telemetry_proto protoreflect.FileDescriptor
 
 const file_tributary_v1_telemetry_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctributary/v1/telemetry.proto\x12\ftributary.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atributary/v1/message.proto\"\x93\x02\n" +
+	"\x1ctributary/v1/telemetry.proto\x12\ftributary.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atributary/v1/message.proto\"\x93\x02\n" +
 	"\fQueryRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x1d\n" +
 	"\achannel\x18\x02 \x01(\tH\x00R\achannel\x88\x01\x01\x12 \n" +
@@ -573,12 +574,12 @@ const file_tributary_v1_telemetry_proto_rawDesc = "" +
 	"\vmeasurement\x18\x03 \x01(\v2\x19.tributary.v1.MeasurementR\vmeasurement\"F\n" +
 	"\x10SubscribeRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x1a\n" +
-	"\bposition\x18\x02 \x01(\tR\bposition2\xb3\x02\n" +
-	"\x10TelemetryService\x12@\n" +
-	"\x05Query\x12\x1a.tributary.v1.QueryRequest\x1a\x1b.tributary.v1.QueryResponse\x12R\n" +
-	"\vQueryPoints\x12 .tributary.v1.QueryPointsRequest\x1a!.tributary.v1.QueryPointsResponse\x12C\n" +
-	"\x06Latest\x12\x1b.tributary.v1.LatestRequest\x1a\x1c.tributary.v1.LatestResponse\x12D\n" +
-	"\tSubscribe\x12\x1e.tributary.v1.SubscribeRequest\x1a\x15.tributary.v1.Message0\x01BCZAgithub.com/tributary-iot/tributary/proto/tributary/v1;tributaryv1b\x06proto3"
+	"\bposition\x18\x02 \x01(\tR\bposition2\xf7\x04\n" +
+	"\x10TelemetryService\x12t\n" +
+	"\x05Query\x12\x1a.tributary.v1.QueryRequest\x1a\x1b.tributary.v1.QueryResponse\"2\x82\xd3\xe4\x93\x02,\x12*/v1/{parent=tenants/*/devices/*}/telemetry\x12\x8d\x01\n" +
+	"\vQueryPoints\x12 .tributary.v1.QueryPointsRequest\x1a!.tributary.v1.QueryPointsResponse\"9\x82\xd3\xe4\x93\x023\x121/v1/{parent=tenants/*/devices/*}/telemetry:points\x12\xa9\x01\n" +
+	"\x06Latest\x12\x1b.tributary.v1.LatestRequest\x1a\x1c.tributary.v1.LatestResponse\"d\x82\xd3\xe4\x93\x02^Z)\x12'/v1/{parent=tenants/*}/telemetry:latest\x121/v1/{parent=tenants/*/devices/*}/telemetry:latest\x12\xb0\x01\n" +
+	"\tSubscribe\x12\x1e.tributary.v1.SubscribeRequest\x1a\x15.tributary.v1.Message\"j\x82\xd3\xe4\x93\x02dZ,\x12*/v1/{parent=tenants/*}/telemetry:subscribe\x124/v1/{parent=tenants/*/devices/*}/telemetry:subscribe0\x01BCZAgithub.com/tributary-iot/tributary/proto/tributary/v1;tributaryv1b\x06proto3"
 
 var (
 	file_tributary_v1_telemetry_proto_rawDescOnce sync.Once
