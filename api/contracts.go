@@ -13,6 +13,7 @@ type Needs struct {
 	Commands Commands
 	Reader   storage.Reader
 	Feed     Feed
+	Presence Presence
 	Barrier  Barrier
 }
 
@@ -59,6 +60,17 @@ type Feed interface {
 	// When the stream no longer keeps all that comes after the position, the
 	// error is an OutOfStream.
 	Follow(ctx context.Context, tenant, devicename string, after *device.Position, fn func(device.Stored) error) error
+}
+
+// Presence is who is connected.
+type Presence interface {
+	// Sessions answers at most limit open sessions of a tenant (and device, when
+	// it is not "") in the order they were entered, after the cursor of an
+	// earlier answer, and the cursor of what follows ("" for nothing).
+	Sessions(ctx context.Context, tenant, devicename, cursor string, limit int) ([]device.PresenceEvent, string, error)
+
+	// Follow is Feed.Follow for the beginnings and ends of sessions.
+	Follow(ctx context.Context, tenant, devicename string, after *device.Position, fn func(device.StoredPresence) error) error
 }
 
 // OutOfStream is the error of a Feed asked for what was purged from the

@@ -50,6 +50,7 @@ func Open(cfg Config, needs Needs) (*Server, error) {
 	pb.RegisterDeviceServiceServer(s.grpc, &devices{s: s})
 	pb.RegisterCommandServiceServer(s.grpc, &commands{s: s})
 	pb.RegisterTelemetryServiceServer(s.grpc, &telemetry{s: s})
+	pb.RegisterPresenceServiceServer(s.grpc, &presence{s: s})
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	return s, nil

@@ -22,10 +22,11 @@ type actor struct {
 
 	// ----
 	loaded    bool
-	cmds      []*live // those in the mailbox, oldest first
-	lastEvent uint64  // the device's newest event
-	lastReq   uint64  // and request
-	readReq   uint64  // requests up to here were read by load: the feed's are old news
+	cmds      []*live      // those in the mailbox, oldest first
+	lastEvent uint64       // the device's newest event
+	lastReq   uint64       // and request
+	newest    device.Epoch // the newest session that ever acted: older ones are fenced off
+	readReq   uint64       // requests up to here were read by load: the feed's are old news
 	stack     []*session
 	timer     *time.Timer // to retry or to offer later
 	timerAt   time.Time
@@ -170,6 +171,7 @@ func (a *actor) fold(e device.StoredEvent) {
 		return
 	}
 	a.lastEvent = e.Position.Seq
+	a.acted(e.Epoch)
 	if c := a.find(e.Command); c != nil {
 		c.fold(e.CommandEvent)
 	}
@@ -195,6 +197,9 @@ func (a *actor) apply(id string, t transition) ([]Effect, error) {
 		c := a.find(id)
 		if c == nil {
 			return nil, errGone
+		}
+		if t.acts() && t.Epoch.Before(a.newest) {
+			return nil, device.Errorf(device.Conflict, "a newer session has taken over the device")
 		}
 		next, effects, err := Next(c.state, t.Event)
 		if err != nil || len(effects) == 0 {
@@ -232,9 +237,26 @@ func (a *actor) append(c *live, e *device.CommandEvent) error {
 		return err
 	}
 	a.lastEvent = seq
+	a.acted(e.Epoch)
 	c.fold(*e)
 	a.s.metrics.transition(e)
 	return nil
+}
+
+// acted notes the epoch of a durable event.
+func (a *actor) acted(e device.Epoch) {
+	if a.newest.Before(e) {
+		a.newest = e
+	}
+}
+
+// acts reports whether the transition is a session's, and so subject to its epoch.
+func (t *transition) acts() bool {
+	switch t.Kind {
+	case Offer, Accept, Unconfirm, Reject, Release, LockExpire:
+		return true
+	}
+	return false
 }
 
 func (a *actor) timeout() (context.Context, context.CancelFunc) {

@@ -19,6 +19,7 @@ type session struct {
 	// These belong to the actor.
 	epoch     device.Epoch   // zero: does not hold the lease
 	elsewhere bool           // another node has a newer one
+	life      string         // the incarnation of this node that took the lease
 	credit    int            // deliveries asked for and not made
 	held      map[string]int // deliveries made and not settled: command id to attempt
 
@@ -51,6 +52,10 @@ func (a *actor) attach(t *session) error {
 	if t.gone() {
 		return device.Errorf(device.Unavailable, "the session ended while it was attached")
 	}
+	life, err := a.s.cfg.Acting()
+	if err != nil {
+		return err
+	}
 	ctx, cancel := a.timeout()
 	defer cancel()
 	epoch, err := a.s.leases.Take(ctx, t.who, a.s.cfg.Node)
@@ -60,7 +65,7 @@ func (a *actor) attach(t *session) error {
 	if top := a.top(); top != nil {
 		top.displace()
 	}
-	t.epoch = epoch
+	t.epoch, t.life = epoch, life
 	a.stack = append(a.stack, t)
 	a.reconcile()
 	return nil
@@ -135,6 +140,10 @@ func (a *actor) reconcile() {
 	if top := a.top(); top != nil && top.epoch == (device.Epoch{}) {
 		if top.elsewhere {
 			return
+		}
+		life, err := a.s.cfg.Acting()
+		if err != nil || top.life != life {
+			return // its door is told to end it
 		}
 		ctx, cancel := a.timeout()
 		epoch, err := a.s.leases.Take(ctx, top.who, a.s.cfg.Node)

@@ -14,7 +14,7 @@ func now() time.Time { return time.Now().Round(0).UTC() }
 // held up behind a long queue.
 func (a *actor) pump() {
 	top := a.top()
-	if top == nil || top.credit <= 0 || top.epoch == (device.Epoch{}) || top.gone() {
+	if top == nil || top.credit <= 0 || top.epoch == (device.Epoch{}) || top.gone() || top.mayAct() != nil {
 		return
 	}
 	at := now()
@@ -34,16 +34,18 @@ func (a *actor) pump() {
 		a.retry()
 		return
 	case device.Conflict:
-		if c := a.find(c.cmd.ID); c != nil && top.epoch.Before(c.state.Epoch) {
-			a.s.cfg.Logger.Info("a newer session of the device is elsewhere", "device", a.id)
-			top.displace()
-			top.elsewhere = true
+		if top.epoch.Before(a.newest) {
+			a.yield(a.newest)
 			return
 		}
 	}
 	if c := a.find(c.cmd.ID); c != nil && len(effects) == 1 && effects[0] == Hand {
 		top.credit--
 		top.held[c.cmd.ID] = c.state.Attempt
+		if err := top.mayAct(); err != nil {
+			a.s.cfg.Logger.Warn("a command is withheld: others may be taking over", "command", c.cmd.ID, "error", err)
+			return
+		}
 		top.hand(device.Delivery{Command: *c.cmd, Attempt: c.state.Attempt})
 	}
 	if top.credit == 0 {

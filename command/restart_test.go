@@ -160,6 +160,7 @@ func TestTwoServices(t *testing.T) {
 			t.Fatalf("%d cancelled, %d refused without being delivered", cancelled, refused)
 		}
 		t.Logf("%d cancelled", cancelled)
+		synctest.Wait() // what one settled is news for two
 		for _, r := range b.all(b.mailbox.stream) {
 			is(t, states(t, one, r.Command), states(t, two, r.Command))
 		}

@@ -18,6 +18,20 @@ type Config struct {
 	// what the node held before is found again. Required.
 	Node string
 
+	// Acting answers under which incarnation this node acts now, or an error of
+	// code Unavailable: then no session here is offered anything or may settle.
+	// Nil: always, as the only node.
+	Acting func() (incarnation string, err error)
+
+	// Moved is called with a session that may no longer act because the device's
+	// lease was taken on another node. It must not block. Nil: nobody asks.
+	Moved func(device.Session)
+
+	// Bystander leaves to other nodes what at least one has to do for all:
+	// keeping deadlines, giving back what dead nodes had sent, and removing what
+	// has ended.
+	Bystander bool
+
 	// Stored answers the sequences of COMMANDS and COMMAND_EVENTS up to which
 	// every store holds them (0 when it holds them under an older epoch).
 	// Nil: there is no store, and nothing is ever removed from the streams.
@@ -55,6 +69,12 @@ func (c Config) withDefaults() Config {
 	orElse(&c.PurgeDelay, time.Minute)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Acting == nil {
+		c.Acting = func() (string, error) { return "", nil }
+	}
+	if c.Moved == nil {
+		c.Moved = func(device.Session) {}
 	}
 	return c
 }
@@ -125,7 +145,9 @@ func (s *Service) Start(ctx context.Context) error {
 		return err
 	}
 	s.recover(ctx)
-	s.wg.Go(s.keepDeadlines)
+	if !s.cfg.Bystander {
+		s.wg.Go(s.keepDeadlines)
+	}
 	s.wg.Go(s.keepTidy)
 	return nil
 }

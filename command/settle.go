@@ -47,6 +47,9 @@ func (a *actor) settle(t *session, id string, attempt int, kind Kind, o device.O
 	if t.epoch == (device.Epoch{}) {
 		return device.Errorf(device.Conflict, "a newer session has taken over the device")
 	}
+	if err := t.mayAct(); err != nil {
+		return err
+	}
 	effects, err := a.apply(id, transition{
 		Event:    Event{Kind: kind, At: now(), Epoch: t.epoch, Attempt: attempt},
 		protocol: t.who.Protocol, reason: o.Reason,

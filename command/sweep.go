@@ -28,7 +28,7 @@ func (s *Service) keepTidy() {
 			evicted = time.Now()
 			s.evict()
 		}
-		if s.cfg.Stored == nil {
+		if s.cfg.Stored == nil || s.cfg.Bystander {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Timeout)

@@ -30,7 +30,8 @@ type entry struct {
 	id       ulid.ULID
 	dev      unique.Handle[device.ID]
 	state    device.CommandState
-	ours     bool // SENT by this node
+	ours     bool                  // SENT by this node
+	holder   unique.Handle[string] // the node it is SENT by
 	oneWay   bool
 	gone     bool          // forgotten, but still in an order
 	index    int32         // in the heap; -1: not there
@@ -94,6 +95,10 @@ func (t *table) event(ev *device.StoredEvent) {
 	}
 	e.last = ev.Position.Seq
 	e.ours = ev.State == device.StateSent && ev.Node == t.node
+	e.holder = unique.Handle[string]{}
+	if ev.State == device.StateSent {
+		e.holder = unique.Make(ev.Node)
+	}
 	t.moved(e, ev.State, ev.At.UnixNano())
 }
 

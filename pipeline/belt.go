@@ -26,6 +26,7 @@ type Belt struct {
 
 	telemetry, commands, events, letters *publisher
 	deadLetters                          *deadLetters
+	node                                 *Node // nil before Join
 
 	maxBody   int // of an encoded message and its own headers
 	closeOnce sync.Once

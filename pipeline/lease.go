@@ -19,7 +19,14 @@ import (
 // is made anew, beginning at the next generation's first sequence; generations
 // are counted by a stream on disk. So one number orders all leases ever taken,
 // and no node can mistake an old stream for the new one.
+//
+// A lease is worth what its node's incarnation is: who has ended (nodes.go) holds
+// none, whatever the stream says.
 const revisionBits = 40 // a generation has room for 10^12 leases
+
+// releasedFor is how long the mark of a lease given back is kept, for the nodes
+// to see.
+const releasedFor = time.Minute
 
 // Leases gives out the epochs of sessions; the command room states what it
 // wants of them.
@@ -31,27 +38,45 @@ func (b *Belt) Leases(ctx context.Context) (Leases, error) {
 	return l, l.ensure(ctx)
 }
 
-// leaseBody is for the people who look; only the sequence counts.
+// leaseBody is a lease, or the mark of one given back.
 type leaseBody struct {
-	Node     string          `json:"node"`
-	Protocol device.Protocol `json:"protocol"`
-	Client   string          `json:"client,omitempty"`
-	Via      string          `json:"via,omitempty"`
-	Since    time.Time       `json:"since"`
+	Node        string          `json:"node,omitempty"`
+	Incarnation string          `json:"incarnation,omitempty"`
+	Protocol    device.Protocol `json:"protocol,omitempty"`
+	Client      string          `json:"client,omitempty"`
+	Via         string          `json:"via,omitempty"`
+	Since       time.Time       `json:"since,omitzero"`
+	Released    bool            `json:"released,omitempty"`
+}
+
+// LeaseNews is what became of a device's lease.
+type LeaseNews struct {
+	Device   device.ID
+	Epoch    device.Epoch
+	Node     string // who took it
+	Ours     bool   // by this incarnation of this node
+	Released bool   // given back: nobody has it
 }
 
 // Take makes s, which lives on node, the device's newest session.
 func (l Leases) Take(ctx context.Context, s device.Session, node string) (device.Epoch, error) {
-	body, err := json.Marshal(leaseBody{Node: node, Protocol: s.Protocol, Client: s.Client, Via: s.Via, Since: time.Now().UTC()})
+	body := leaseBody{Node: node, Protocol: s.Protocol, Client: s.Client, Via: s.Via, Since: time.Now().UTC()}
+	if n := l.b.node; n != nil {
+		var err error
+		if body.Incarnation, err = n.Acting(); err != nil {
+			return device.Epoch{}, err
+		}
+	}
+	raw, err := json.Marshal(body)
 	if err != nil {
 		return device.Epoch{}, err
 	}
-	ack, err := l.b.js.Publish(ctx, leaseSubject(s.Device), body)
+	ack, err := l.b.js.Publish(ctx, leaseSubject(s.Device), raw)
 	if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) {
 		if err := l.ensure(ctx); err != nil {
 			return device.Epoch{}, err
 		}
-		ack, err = l.b.js.Publish(ctx, leaseSubject(s.Device), body)
+		ack, err = l.b.js.Publish(ctx, leaseSubject(s.Device), raw)
 	}
 	if err != nil {
 		return device.Epoch{}, fmt.Errorf("pipeline: take the lease of %s: %w", s.Device, err)
@@ -61,46 +86,90 @@ func (l Leases) Take(ctx context.Context, s device.Session, node string) (device
 
 // Release gives a lease back; a newer one stays.
 func (l Leases) Release(ctx context.Context, id device.ID, e device.Epoch) error {
-	s, err := l.b.js.Stream(ctx, LeaseStream)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
+	if e == (device.Epoch{}) {
 		return nil
 	}
-	if err == nil {
-		err = s.Purge(ctx, jetstream.WithPurgeSubject(leaseSubject(id)), jetstream.WithPurgeSequence(sequenceOf(e)+1))
+	body := leaseBody{Node: l.b.opts.NodeName, Released: true}
+	if n := l.b.node; n != nil {
+		body.Incarnation = n.Info().Incarnation
 	}
+	raw, err := json.Marshal(body)
 	if err != nil {
-		return fmt.Errorf("pipeline: release the lease of %s: %w", id, err)
+		return err
 	}
-	return nil
+	_, err = l.b.js.Publish(ctx, leaseSubject(id), raw,
+		jetstream.WithExpectLastSequencePerSubject(sequenceOf(e)), jetstream.WithMsgTTL(releasedFor))
+	switch {
+	case err == nil, isWrongLast(err), errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
+		return nil
+	}
+	return fmt.Errorf("pipeline: release the lease of %s: %w", id, err)
+}
+
+// Follow calls fn with every lease that is taken or given back after the call
+// of ready, in order, until ctx ends.
+func (l Leases) Follow(ctx context.Context, ready func(), fn func(LeaseNews)) error {
+	s, err := l.b.rjs.Stream(ctx, LeaseStream)
+	if err != nil {
+		return wrapLease(err)
+	}
+	next := s.CachedInfo().State.LastSeq + 1
+	ready()
+	return l.b.read(ctx, LeaseStream, next, nil, func(r raw) error {
+		id, err := parseDeviceSubject(leaseRoot, r.subject)
+		var body leaseBody
+		if err != nil || json.Unmarshal(r.body, &body) != nil {
+			return nil // not written by us
+		}
+		ours := l.b.node == nil && body.Node == l.b.opts.NodeName
+		if n := l.b.node; n != nil {
+			ours = body.Incarnation == n.Info().Incarnation
+		}
+		fn(LeaseNews{Device: id, Epoch: epochOf(r.seq), Node: body.Node, Ours: ours, Released: body.Released})
+		return nil
+	})
 }
 
 // ensure makes the stream of leases when it is not there, under a new
 // generation. Of two nodes that do so at once one succeeds, and either
 // generation is a new one.
 func (l Leases) ensure(ctx context.Context) error {
-	_, err := l.b.js.Stream(ctx, LeaseStream)
-	if err == nil || !errors.Is(err, jetstream.ErrStreamNotFound) {
-		return wrapLease(err)
-	}
-	_, err = l.b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: GenerationStream, Subjects: []string{generationSubject}, Storage: jetstream.FileStorage,
-		MaxMsgsPerSubject: 1, Replicas: l.b.opts.Replicas,
-	})
-	if err != nil {
-		return wrapLease(err)
-	}
-	ack, err := l.b.js.Publish(ctx, generationSubject, []byte(l.b.opts.NodeName))
-	if err != nil {
-		return wrapLease(err)
-	}
-	_, err = l.b.js.CreateStream(ctx, jetstream.StreamConfig{
+	return wrapLease(l.b.ensureCounted(ctx, jetstream.StreamConfig{
 		Name: LeaseStream, Subjects: []string{leaseRoot + everything}, Storage: jetstream.MemoryStorage,
-		MaxMsgsPerSubject: 1, Replicas: l.b.opts.Replicas, FirstSeq: sequenceOf(device.Epoch{Generation: ack.Sequence, Revision: 1}),
+		MaxMsgsPerSubject: 1, Replicas: l.b.opts.Replicas, AllowMsgTTL: true,
+	}))
+}
+
+// ensureCounted makes a stream that may be lost, when it is not there. Its
+// sequences begin at a generation of their own, above all of the streams of
+// that name before it.
+func (b *Belt) ensureCounted(ctx context.Context, cfg jetstream.StreamConfig) error {
+	s, err := b.js.Stream(ctx, cfg.Name)
+	if err == nil && cfg.AllowMsgTTL && !s.CachedInfo().Config.AllowMsgTTL {
+		next := s.CachedInfo().Config
+		next.AllowMsgTTL = true
+		_, err = b.js.UpdateStream(ctx, next)
+	}
+	if err == nil || !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
+	}
+	_, err = b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: GenerationStream, Subjects: []string{generationSubject}, Storage: jetstream.FileStorage,
+		MaxMsgsPerSubject: 1, Replicas: b.opts.Replicas,
 	})
+	if err != nil {
+		return err
+	}
+	ack, err := b.js.Publish(ctx, generationSubject, []byte(b.opts.NodeName))
+	if err != nil {
+		return err
+	}
+	cfg.FirstSeq = sequenceOf(device.Epoch{Generation: ack.Sequence, Revision: 1})
+	_, err = b.js.CreateStream(ctx, cfg)
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		return nil
 	}
-	return wrapLease(err)
+	return err
 }
 
 func wrapLease(err error) error {

@@ -16,12 +16,19 @@ const (
 	DeviceBucket       = "DEVICES"
 	LeaseStream        = "LEASES"
 	GenerationStream   = "LEASE_GENERATIONS"
+	NodeStream         = "NODES"
+	PresenceStream     = "PRESENCE"
+	PresenceLogStream  = "PRESENCE_EVENTS"
 	telemetryRoot      = "telemetry"
 	commandRoot        = "command"
 	commandEventRoot   = "command-event"
 	deadLetterRoot     = "deadletter"
 	leaseRoot          = "lease"
 	generationSubject  = "lease-generation"
+	nodeRoot           = "node"
+	storeRoot          = "store"
+	presenceRoot       = "presence"
+	presenceLogRoot    = "presence-event"
 	everything         = ".>"
 	subjectEscape      = '%'
 	bucketKeyEscape    = '=' // bucket keys may not hold a %
@@ -93,6 +100,46 @@ func deadLetterSubject(id device.ID) string {
 // leaseSubject is where the sessions of a device take its lease.
 func leaseSubject(id device.ID) string {
 	return string(appendDevice([]byte(leaseRoot), id))
+}
+
+// nodeSubject is where the beats of an incarnation go, and its end.
+func nodeSubject(n *NodeInfo) string {
+	b := appendLevel([]byte(nodeRoot+"."), n.Name, subjectEscape)
+	return string(appendLevel(append(b, '.'), n.Incarnation, subjectEscape))
+}
+
+// storeSubject is where the one persister of a store says so.
+func storeSubject(name string) string {
+	return string(appendLevel([]byte(storeRoot+"."), name, subjectEscape))
+}
+
+// presenceSubject is where an open session of a device stands on the list.
+func presenceSubject(incarnation string, id device.ID, session string) string {
+	b := appendLevel([]byte(presenceRoot+"."), incarnation, subjectEscape)
+	b = appendDevice(b, id)
+	return string(appendLevel(append(b, '.'), session, subjectEscape))
+}
+
+// presenceFilter is the open sessions of a tenant or of one device, on any node.
+func presenceFilter(tenant, devicename string) string {
+	b := append([]byte(presenceRoot+".*."), appendLevel(nil, tenant, subjectEscape)...)
+	if devicename == "" {
+		return string(b) + everything
+	}
+	return string(appendLevel(append(b, '.'), devicename, subjectEscape)) + ".*"
+}
+
+// presenceLogSubject is where the beginnings and ends of a device's sessions go.
+func presenceLogSubject(id device.ID) string {
+	return string(appendDevice([]byte(presenceLogRoot), id))
+}
+
+// presenceLogFilter is those of a tenant or of one device.
+func presenceLogFilter(tenant, devicename string) []string {
+	if devicename == "" {
+		return []string{string(appendLevel([]byte(presenceLogRoot+"."), tenant, subjectEscape)) + everything}
+	}
+	return []string{presenceLogSubject(device.ID{Tenant: tenant, Device: devicename})}
 }
 
 // parseDeviceSubject reads <root>.<tenant>.<device>.

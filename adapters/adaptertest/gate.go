@@ -35,6 +35,7 @@ type Gate struct {
 	responses []device.Response
 	settled   []Settled
 	queues    map[device.ID][]device.Delivery
+	entered   []*Entered
 	sessions  map[device.ID][]*attachment // oldest first; the last holds the lease
 }
 
@@ -65,6 +66,30 @@ func (g *Gate) Authenticate(_ context.Context, c device.Credential) (device.Prin
 		return device.Principal{}, device.Errorf(device.Unauthenticated, "unknown device or wrong secret")
 	}
 	return device.Principal{ID: id, Kind: device.KindDevice}, nil
+}
+
+// Entered is one call of Connect and what came of it.
+type Entered struct {
+	device.Session
+	End  func(device.Leaving)
+	Left device.Leaving // "" while the session lasts
+}
+
+// Connect implements adapters.Gate.
+func (g *Gate) Connect(s device.Session, end func(device.Leaving)) (func(device.Leaving), error) {
+	e := &Entered{Session: s, End: end}
+	g.update(func() { g.entered = append(g.entered, e) })
+	return func(why device.Leaving) { g.update(func() { e.Left = why }) }, nil
+}
+
+// Entered is every session entered so far, oldest first.
+func (g *Gate) Entered() (all []Entered) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, e := range g.entered {
+		all = append(all, *e)
+	}
+	return all
 }
 
 // Submit implements adapters.Gate.

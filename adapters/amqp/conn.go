@@ -31,8 +31,10 @@ type conn struct {
 	log     *slog.Logger
 
 	principal device.Principal
-	client    string // the peer's container id
-	peerFrame uint32 // the largest frame the peer takes
+	leave     func(device.Leaving) // tells the house that the session is over; nil before it was entered
+	idled     bool                 // nothing was received for too long
+	client    string               // the peer's container id
+	peerFrame uint32               // the largest frame the peer takes
 	peerIdle  time.Duration
 
 	wake       chan struct{} // for the writer; holds one
@@ -43,12 +45,13 @@ type conn struct {
 	out      []byte     // frames to write
 	after    []func()   // to call once out is written
 	sessions map[uint16]*session
-	inflight int  // messages the house has and has not answered
-	buffered int  // bytes of them
-	partial  int  // bytes of messages not yet complete
-	draining bool // the server is stopping
-	ending   bool // our CLOSE is in out: write it and stop
-	dead     bool // the socket is closed
+	inflight int            // messages the house has and has not answered
+	buffered int            // bytes of them
+	partial  int            // bytes of messages not yet complete
+	draining bool           // the server is stopping
+	expelled device.Leaving // the house wants the connection ended; "" while it does not
+	ending   bool           // our CLOSE is in out: write it and stop
+	dead     bool           // the socket is closed
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
@@ -65,7 +68,14 @@ func newConn(s *Server, nc net.Conn) *conn {
 func (c *conn) serve() {
 	defer c.kill()
 	defer c.recover("reader")
+	why := errPeerClosed
+	defer func() {
+		if c.leave != nil {
+			c.leave(c.leaving(why))
+		}
+	}()
 	if err := c.handshake(); err != nil {
+		why = err
 		c.metrics.connects.WithLabelValues("refused").Inc()
 		c.log.Debug("amqp: handshake failed", "error", err)
 		c.linger()
@@ -79,7 +89,9 @@ func (c *conn) serve() {
 		c.detachAll("connection lost")
 		<-c.writerDone
 	}()
-	c.finish(c.read())
+	why = errPanicked
+	why = c.read()
+	c.finish(why)
 }
 
 // recover keeps a fault of ours from costing more than this connection.
@@ -118,7 +130,7 @@ func (c *conn) read() error {
 func (c *conn) waitForRoom() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for !c.dead && !c.draining && (c.buffered > c.cfg.MaxBufferedBytes || len(c.out) > maxOutBytes) {
+	for !c.dead && !c.draining && c.expelled == "" && (c.buffered > c.cfg.MaxBufferedBytes || len(c.out) > maxOutBytes) {
 		c.changed.Wait()
 	}
 	if c.dead {
@@ -134,6 +146,9 @@ func (c *conn) waitForRoom() error {
 func (c *conn) armRead(limit time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.expelled != "" {
+		return expulsion(c.expelled)
+	}
 	if c.draining {
 		return errDraining
 	}
@@ -159,15 +174,18 @@ func (c *conn) readFrame(frameType uint8, limit uint32, buf *[]byte) (uint16, []
 // readError says what a failed read means for the peer.
 func (c *conn) readError(err error) error {
 	c.mu.Lock()
-	draining := c.draining
+	draining, expelled := c.draining, c.expelled
 	c.mu.Unlock()
 	var timeout net.Error
 	switch {
+	case expelled != "":
+		return expulsion(expelled)
 	case draining:
 		return errDraining
 	case errors.Is(err, wire.ErrMalformed):
 		return breach(ofConn, wire.CondFramingError, err.Error())
 	case errors.As(err, &timeout) && timeout.Timeout():
+		c.idled = true
 		return breach(ofConn, wire.CondResourceLimitExceeded, fmt.Sprintf("nothing was received for %s; send a heartbeat more often", c.cfg.IdleTimeout))
 	}
 	return err
@@ -248,6 +266,35 @@ func (c *conn) drain() {
 	_ = c.nc.SetReadDeadline(time.Now())
 	c.mu.Unlock()
 	c.changed.Broadcast()
+}
+
+// expel is told by the house that the session has to end.
+func (c *conn) expel(why device.Leaving) {
+	c.mu.Lock()
+	c.expelled = why
+	_ = c.nc.SetReadDeadline(time.Now())
+	c.mu.Unlock()
+	c.changed.Broadcast()
+}
+
+// leaving is why the session was over, from the error that ended it.
+func (c *conn) leaving(err error) device.Leaving {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var f *fault
+	switch {
+	case c.expelled != "":
+		return c.expelled
+	case c.idled:
+		return device.LeftKeepAlive
+	case errors.Is(err, errPeerClosed):
+		return device.LeftClosed
+	case errors.Is(err, errDraining):
+		return device.LeftDrain
+	case errors.As(err, &f):
+		return device.LeftFaulty
+	}
+	return device.LeftLost
 }
 
 // kill cuts the connection. It may be called often.

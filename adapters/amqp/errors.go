@@ -52,9 +52,25 @@ func breach(s scope, condition wire.Symbol, description string) error {
 	return &fault{s, &wire.Error{Condition: condition, Description: description}}
 }
 
+// expulsion is how a connection is closed for the house's reason (part 2,
+// section 2.8.16).
+func expulsion(why device.Leaving) error {
+	condition, text := wire.CondConnectionForced, "the server is stopping; connect again"
+	switch why {
+	case device.LeftTakenOver:
+		text = "a newer session of the device has taken over"
+	case device.LeftDisabled:
+		condition, text = wire.CondUnauthorizedAccess, "the device may no longer connect"
+	case device.LeftNodeLost:
+		text = "this server is cut off from the others; connect again"
+	}
+	return breach(ofConn, condition, text)
+}
+
 // How a connection ends when nobody is at fault.
 var (
 	errPeerClosed = errors.New("the peer closed the connection")
 	errDraining   = errors.New("the server is stopping")
+	errPanicked   = errors.New("a fault of ours")
 	errHandshake  = errors.New("the handshake failed") // and the peer was told
 )

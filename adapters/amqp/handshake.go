@@ -89,6 +89,11 @@ func (c *conn) open(known bool) error {
 			return c.refuseOpen(e.Condition, fmt.Errorf("%s", e.Description))
 		}
 	}
+	session := device.Session{Device: c.principal.ID, Protocol: device.AMQP, Client: c.client}
+	if c.leave, err = c.gate.Connect(session, c.expel); err != nil {
+		e := toPeer(err)
+		return c.refuseOpen(e.Condition, fmt.Errorf("%s", e.Description))
+	}
 	c.log = c.log.With("principal", c.principal.ID.String(), "container", c.client)
 	_, err = c.nc.Write(c.ourOpen())
 	return err

@@ -107,6 +107,9 @@ func (s *Server) getCommands(c *call) (int, error) {
 	case len(locks) == 0 && ctx.Err() != nil:
 		return 0, errGone
 	case len(locks) == 0:
+		if err := sess.expulsion(); err != nil {
+			return 0, err
+		}
 		return c.done()
 	}
 	if ctx.Err() != nil || s.writeCommands(c, o, locks) != nil {
@@ -138,6 +141,8 @@ func (s *Server) collect(ctx context.Context, o pollOptions, sess *session, p *p
 		case <-ctx.Done():
 			return locks
 		case <-s.draining:
+			return locks
+		case <-sess.over:
 			return locks
 		}
 	}

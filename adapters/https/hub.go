@@ -49,6 +49,11 @@ func (h *hub) enter(id device.ID) (*session, error) {
 	s := h.sessions[id]
 	if s == nil {
 		s = newSession(h, id)
+		session := device.Session{Device: id, Protocol: device.HTTP}
+		var err error
+		if s.goodbye, err = h.gate.Connect(session, func(why device.Leaving) { h.expel(s, why) }); err != nil {
+			return nil, err
+		}
 		h.sessions[id] = s
 		h.metrics.sessions.Inc()
 	}
@@ -80,10 +85,28 @@ func (h *hub) close() {
 	h.mu.Unlock()
 	for _, s := range ended {
 		s.mu.Lock()
-		end := s.end("the server is stopping")
+		end := s.end("the server is stopping", device.LeftDrain)
 		s.mu.Unlock()
 		end()
 	}
+}
+
+// expel ends a session because the house says so: its polls end, and its locks
+// are no longer worth anything.
+func (h *hub) expel(s *session, why device.Leaving) {
+	h.mu.Lock()
+	if h.sessions[s.id] == s {
+		h.remove(s.id)
+	}
+	h.mu.Unlock()
+	s.mu.Lock()
+	end := func() {}
+	if !s.ended {
+		s.expelled = why
+		end = s.end(string(why), why)
+	}
+	s.mu.Unlock()
+	end()
 }
 
 // remove forgets a session; the caller holds h.mu.

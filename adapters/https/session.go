@@ -30,6 +30,10 @@ type session struct {
 	locks   map[string]*lock
 	linger  *time.Timer
 	ended   bool
+
+	goodbye  func(device.Leaving) // tells the house that the session is over
+	over     chan struct{}        // closed when ended
+	expelled device.Leaving       // the house ended it, and why
 }
 
 // hold is one attachment and what it was asked for.
@@ -69,7 +73,7 @@ func (p *poll) room() int {
 }
 
 func newSession(h *hub, id device.ID) *session {
-	return &session{hub: h, id: id, attaching: make(chan struct{}, 1), locks: map[string]*lock{}}
+	return &session{hub: h, id: id, attaching: make(chan struct{}, 1), locks: map[string]*lock{}, over: make(chan struct{})}
 }
 
 // attach makes sure that this session is the device's newest: a poll is the
@@ -238,7 +242,7 @@ func (s *session) lingered() {
 	end := func() {}
 	if len(s.locks) == 0 {
 		s.hub.remove(s.id)
-		end = s.end("no poll")
+		end = s.end("no poll", device.LeftClosed)
 		spare = nil // Detach gives them back
 	}
 	s.mu.Unlock()
@@ -251,8 +255,9 @@ func (s *session) lingered() {
 
 // end closes the session for good; the caller holds s.mu and runs what it
 // returns afterwards.
-func (s *session) end(reason string) func() {
+func (s *session) end(reason string, why device.Leaving) func() {
 	s.ended = true
+	close(s.over)
 	if s.linger != nil {
 		s.linger.Stop()
 	}
@@ -265,5 +270,22 @@ func (s *session) end(reason string) func() {
 		if h != nil {
 			h.attachment.Detach(reason)
 		}
+		s.goodbye(why)
 	}
+}
+
+// expulsion is what a poll is told when the house ended its session; nil when
+// it did not.
+func (s *session) expulsion() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch s.expelled {
+	case "":
+		return nil
+	case device.LeftTakenOver:
+		return device.Errorf(device.Conflict, "a newer session of the device has taken over")
+	case device.LeftDisabled:
+		return device.Errorf(device.Unauthenticated, "the device may no longer connect")
+	}
+	return device.Errorf(device.Unavailable, "this server is cut off from the others or stopping: try again")
 }

@@ -35,6 +35,8 @@ func (s *Server) stream(c *call, o pollOptions, sess *session, p *poll) (int, er
 			return 0, errGone
 		case <-end:
 			return s.lastWords(c)
+		case <-sess.over:
+			return s.lastWords(c)
 		case <-s.draining:
 			return s.lastWords(c)
 		}

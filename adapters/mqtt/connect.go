@@ -106,8 +106,15 @@ func (s *session) admit(c *packet.Connect) error {
 		s.srv.cfg.Logger.Info("mqtt: refused a connection: wills are not supported yet", "device", who.ID.String(), "client", s.client)
 		return no
 	}
+	s.leave, err = s.srv.gate.Connect(device.Session{Device: who.ID, Protocol: device.MQTT, Client: s.client}, s.expel)
+	if err != nil {
+		return refuseConnect(err, anonymous)
+	}
 	return nil
 }
+
+// expel ends the session because the house says so.
+func (s *session) expel(why device.Leaving) { s.end(expelled(why)) }
 
 // identify settles the client identifier (3.1.3.1).
 func (s *session) identify(c *packet.Connect) error {

@@ -76,6 +76,40 @@ func closeFor(err error) *closing {
 	return c
 }
 
+// expelled is how a session is ended for the house's reason.
+func expelled(why device.Leaving) *closing {
+	switch why {
+	case device.LeftTakenOver:
+		return closeWith(packet.SessionTakenOver, "a newer session of the device has taken over")
+	case device.LeftDisabled:
+		return closeWith(packet.NotAuthorized, "the device may no longer connect")
+	case device.LeftNodeLost:
+		return closeWith(packet.UseAnotherServer, "this server is cut off from the others: connect again")
+	}
+	return closeWith(packet.ServerShuttingDown, "the server is shutting down")
+}
+
+// leaving is why a session was over, from the error that ended it.
+func leaving(err error) device.Leaving {
+	if errors.Is(err, errGone) {
+		return device.LeftClosed
+	}
+	reason, _, told := farewell(err)
+	switch {
+	case !told:
+		return device.LeftLost
+	case reason == packet.KeepAliveTimeout:
+		return device.LeftKeepAlive
+	case reason == packet.SessionTakenOver:
+		return device.LeftTakenOver
+	case reason == packet.ServerShuttingDown:
+		return device.LeftDrain
+	case reason == packet.UseAnotherServer:
+		return device.LeftNodeLost
+	}
+	return device.LeftFaulty
+}
+
 // farewell is what a DISCONNECT says when the connection ends for err. send is
 // false when there is nobody to say it to.
 func farewell(err error) (reason packet.Reason, text string, send bool) {

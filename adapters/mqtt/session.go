@@ -25,7 +25,8 @@ type session struct {
 	who     device.Principal
 	client  string // client identifier, ours when the client gave none
 	key     clientKey
-	joined  bool // CONNECT was accepted
+	joined  bool                 // CONNECT was accepted
+	leave   func(device.Leaving) // tells the house that the session is over; nil before it was entered
 	routes  []route
 
 	keepAlive time.Duration // 0: off
@@ -59,7 +60,13 @@ func (s *session) run() {
 	defer s.srv.forget(s)
 	defer s.conn.Close()
 	defer s.contain(nil)
-	err := s.serve()
+	var err error
+	defer func() {
+		if s.leave != nil {
+			s.leave(leaving(err))
+		}
+	}()
+	err = s.serve()
 	if s.joined {
 		s.srv.metrics.connections.Dec()
 	}

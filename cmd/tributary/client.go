@@ -28,6 +28,7 @@ type clientCommands struct {
 	Query    queryCmd    `cmd:"" help:"Print what a device said, newest N, oldest first."`
 	Latest   latestCmd   `cmd:"" help:"Print the last value of everything devices measure."`
 	Tail     tailCmd     `cmd:"" help:"Print messages as they are stored."`
+	Presence presenceCmd `cmd:"" help:"Print who is connected, and who comes and goes."`
 }
 
 // clientFlags say which server to talk to and how to print.

@@ -20,6 +20,7 @@ type serveConfig struct {
 	Durability string `enum:"strict,relaxed" default:"strict" help:"What an ack means: strict (fsynced) or relaxed (written to the operating system)."`
 	Node       string `placeholder:"NAME" help:"This node's name in the trail of commands. Default: the host's name."`
 
+	nodeFlags
 	listeners
 	limits
 
@@ -70,8 +71,8 @@ func (c *serveConfig) validate() error {
 			return fmt.Errorf("--%s %s with --open would let anybody in from the network; use 127.0.0.1:PORT or leave --open out", name, addr)
 		}
 	}
-	if c.NATS != "" && c.Store == "" {
-		return fmt.Errorf("--nats needs --store: say where this node keeps rows, for example --store sqlite:%s", filepath.Join(c.Data, "store", "tributary.db"))
+	if err := c.nodeFlags.validate(c); err != nil {
+		return err
 	}
 	if c.MaxMessageBytes < 1 || c.MaxMessageBytes > 1<<20 {
 		return fmt.Errorf("--max-message-bytes %d: choose between 1 and %d", c.MaxMessageBytes, 1<<20)

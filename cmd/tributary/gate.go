@@ -7,6 +7,7 @@ import (
 	"github.com/tributary-iot/tributary/command"
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/pipeline"
+	"github.com/tributary-iot/tributary/presence"
 	"github.com/tributary-iot/tributary/registry"
 )
 
@@ -17,6 +18,7 @@ type gate struct {
 	registry *registry.Registry
 	belt     *pipeline.Belt
 	commands *command.Service
+	presence *presence.Service
 }
 
 var _ adapters.Gate = gate{}
@@ -24,6 +26,11 @@ var _ adapters.Gate = gate{}
 // Authenticate implements adapters.Gate.
 func (g gate) Authenticate(ctx context.Context, c device.Credential) (device.Principal, error) {
 	return g.registry.Authenticate(ctx, c)
+}
+
+// Connect implements adapters.Gate.
+func (g gate) Connect(s device.Session, end func(device.Leaving)) (func(device.Leaving), error) {
+	return g.presence.Connect(s, end)
 }
 
 // Submit implements adapters.Gate.

@@ -13,6 +13,7 @@ import (
 	"github.com/tributary-iot/tributary/command"
 	"github.com/tributary-iot/tributary/pipeline"
 	"github.com/tributary-iot/tributary/pipeline/embedded"
+	"github.com/tributary-iot/tributary/presence"
 	"github.com/tributary-iot/tributary/registry"
 	"github.com/tributary-iot/tributary/storage"
 )
@@ -32,6 +33,10 @@ func (h *house) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	node, err := h.openNode(ctx, belt)
+	if err != nil {
+		return err
+	}
 	store, err := h.openStore()
 	if err != nil {
 		return err
@@ -45,14 +50,18 @@ func (h *house) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	commands, err := h.openCommands(ctx, belt, store, persister)
+	here, sessions, err := h.openPresence(ctx, belt, node, devices)
 	if err != nil {
 		return err
 	}
-	if err := h.openDoors(gate{registry: devices, belt: belt, commands: commands}, belt.MaxMessageBytes()); err != nil {
+	commands, err := h.openCommands(ctx, belt, node, here, store, persister)
+	if err != nil {
 		return err
 	}
-	needs := api.Needs{Devices: devices, Commands: commands, Reader: store, Feed: liveFeed{belt}, Barrier: persister.WaitStored}
+	if err := h.openDoors(gate{registry: devices, belt: belt, commands: commands, presence: here}, belt.MaxMessageBytes()); err != nil {
+		return err
+	}
+	needs := api.Needs{Devices: devices, Commands: commands, Reader: store, Feed: liveFeed{belt}, Presence: sessionList{sessions}, Barrier: persister.WaitStored}
 	if err := h.openAPI(needs); err != nil {
 		return err
 	}
@@ -108,13 +117,14 @@ func (h *house) openRegistry(ctx context.Context, belt *pipeline.Belt) (*registr
 
 // openCommands brings the life of commands into being: what an earlier run left
 // SENT is queued again before any door opens.
-func (h *house) openCommands(ctx context.Context, belt *pipeline.Belt, store storage.Store, p *pipeline.Persister) (*command.Service, error) {
+func (h *house) openCommands(ctx context.Context, belt *pipeline.Belt, node *pipeline.Node, here *presence.Service, store storage.Store, p *pipeline.Persister) (*command.Service, error) {
 	leases, err := belt.Leases(ctx)
 	if err != nil {
 		return nil, err
 	}
 	service, err := command.New(command.Config{
-		Node: h.cfg.nodeName(), Stored: storedCommands(p), Logger: h.log.With("room", "command"), Registerer: h.metrics,
+		Node: h.cfg.nodeName(), Acting: node.Acting, Moved: here.Moved, Bystander: !h.cfg.has(roleCommand),
+		Stored: storedCommands(p), Logger: h.log.With("room", "command"), Registerer: h.metrics,
 	}, belt.CommandLog(), belt.Mailbox(), leases, store)
 	if err != nil {
 		return nil, err
@@ -123,14 +133,14 @@ func (h *house) openCommands(ctx context.Context, belt *pipeline.Belt, store sto
 		return nil, fmt.Errorf("commands: %w", err)
 	}
 	h.add(part{name: "commands", stop: service.Shutdown})
-	return service, nil
+	return service, h.followLeases(ctx, leases, node, service)
 }
 
 // openDoors binds every protocol's listener.
 func (h *house) openDoors(g adapters.Gate, maxMessageBytes int) error {
 	for _, d := range doors {
 		addr := d.addr(&h.cfg)
-		if addr == off {
+		if addr == off || !h.cfg.has(d.role) {
 			continue
 		}
 		adapter, err := d.open(addr, maxMessageBytes, h, g)
@@ -146,7 +156,7 @@ func (h *house) openDoors(g adapters.Gate, maxMessageBytes int) error {
 }
 
 func (h *house) openAPI(needs api.Needs) error {
-	if h.cfg.GRPC == off {
+	if h.cfg.GRPC == off || !h.cfg.has(roleAPI) {
 		return nil
 	}
 	server, err := api.Open(api.Config{

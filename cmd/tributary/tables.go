@@ -12,20 +12,21 @@ import (
 // door is one protocol: a new one is a line in doors.
 type door struct {
 	name string
+	role string
 	addr func(*serveConfig) string
 	open func(addr string, maxMessageBytes int, h *house, g adapters.Gate) (adapters.Adapter, error)
 }
 
 var doors = []door{
-	{"mqtt", func(c *serveConfig) string { return c.MQTT },
+	{"mqtt", roleMQTT, func(c *serveConfig) string { return c.MQTT },
 		func(addr string, limit int, h *house, g adapters.Gate) (adapters.Adapter, error) {
 			return mqtt.Open(mqtt.Config{Addr: addr, MaxMessageBytes: limit, Logger: h.log.With("room", "mqtt"), Registerer: h.metrics}, g)
 		}},
-	{"amqp", func(c *serveConfig) string { return c.AMQP },
+	{"amqp", roleAMQP, func(c *serveConfig) string { return c.AMQP },
 		func(addr string, limit int, h *house, g adapters.Gate) (adapters.Adapter, error) {
 			return amqp.Open(amqp.Config{Addr: addr, MaxMessageBytes: limit, Logger: h.log.With("room", "amqp"), Registerer: h.metrics}, g)
 		}},
-	{"http", func(c *serveConfig) string { return c.HTTP },
+	{"http", roleHTTPS, func(c *serveConfig) string { return c.HTTP },
 		func(addr string, limit int, h *house, g adapters.Gate) (adapters.Adapter, error) {
 			return https.Open(https.Config{Addr: addr, MaxMessageBytes: limit, Logger: h.log.With("room", "https"), Registerer: h.metrics}, g)
 		}},

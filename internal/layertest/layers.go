@@ -29,7 +29,7 @@ const (
 // everyRoom is what cmd/tributary ties together.
 var everyRoom = []string{
 	"adapters", "adapters/amqp", "adapters/https", "adapters/mqtt", "api", "command", "device",
-	"device/devicepb", "normalize", "pipeline", "pipeline/embedded", "proto/tributary/v1",
+	"device/devicepb", "normalize", "pipeline", "pipeline/embedded", "presence", "proto/tributary/v1",
 	"registry", "storage", "storage/sqlite",
 }
 
@@ -68,6 +68,8 @@ var layers = []room{
 	{path: "registry", rooms: []string{"device"}, others: []string{prometheus}},
 	{path: "registry/registrytest", rooms: []string{"device", "registry"}, helper: true},
 	{path: "command", rooms: []string{"adapters", "device", "storage"}, others: []string{"github.com/oklog/ulid/v2", prometheus}},
+
+	{path: "presence", rooms: []string{"device", "internal/metrics"}, others: []string{"github.com/oklog/ulid/v2", prometheus}},
 
 	// What is kept.
 	{path: "storage", rooms: []string{"device"}},

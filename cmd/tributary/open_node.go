@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+
+	"github.com/tributary-iot/tributary/command"
+	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/pipeline"
+	"github.com/tributary-iot/tributary/presence"
+	"github.com/tributary-iot/tributary/registry"
+)
+
+// openNode enters this node among those that share the NATS server.
+func (h *house) openNode(ctx context.Context, belt *pipeline.Belt) (*pipeline.Node, error) {
+	identity, err := loadIdentity(h.cfg.Data)
+	if err != nil {
+		return nil, err
+	}
+	node, err := belt.Join(ctx, pipeline.NodeOptions{Identity: identity, Roles: h.cfg.Roles, Timeout: h.cfg.NodeTimeout})
+	if err != nil {
+		return nil, err
+	}
+	h.add(part{name: "node", stop: node.Leave})
+	return node, nil
+}
+
+// openPresence makes who is here, and what ends a session from outside its door.
+func (h *house) openPresence(ctx context.Context, belt *pipeline.Belt, node *pipeline.Node, devices *registry.Registry) (*presence.Service, *pipeline.Presence, error) {
+	log, err := belt.Presence(ctx, node)
+	if err != nil {
+		return nil, nil, err
+	}
+	h.add(part{name: "presence streams", stop: log.Close})
+	service, err := presence.New(presence.Config{
+		Node: h.cfg.nodeName(), Acting: func() error { _, err := node.Acting(); return err },
+		Logger: h.log.With("room", "presence"), Registerer: h.metrics,
+	}, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	node.OnLost(func() { service.EndAll(device.LeftNodeLost) })
+	devices.OnRevoke(func(id device.ID) { service.End(id, device.LeftDisabled) })
+	h.add(part{name: "presence", run: service.Run, stop: service.Shutdown})
+	return service, log, h.follow(ctx, "the list of sessions", func(ctx context.Context, ready func()) error {
+		return log.FollowList(ctx, ready, service.Heard)
+	})
+}
+
+// followLeases tells the command room what other nodes do with leases.
+func (h *house) followLeases(ctx context.Context, leases pipeline.Leases, node *pipeline.Node, commands *command.Service) error {
+	node.OnGone(func(gone pipeline.NodeInfo) {
+		commands.NodeGone(gone.Name, func() bool {
+			for _, n := range node.Nodes() {
+				if n.Name == gone.Name {
+					return true
+				}
+			}
+			return false
+		})
+	})
+	return h.follow(ctx, "the leases", func(ctx context.Context, ready func()) error {
+		return leases.Follow(ctx, ready, func(l pipeline.LeaseNews) {
+			switch {
+			case l.Ours:
+			case l.Released:
+				commands.FreedElsewhere(l.Device)
+			default:
+				commands.TakenElsewhere(l.Device, l.Epoch)
+			}
+		})
+	})
+}
+
+// follow runs a reader until the house stops, and returns once it has begun, so
+// that nothing that happens after is missed.
+func (h *house) follow(ctx context.Context, what string, read func(ctx context.Context, ready func()) error) error {
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	begun, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- read(run, func() { close(begun) }) }()
+	h.add(part{name: what, stop: func(ctx context.Context) error {
+		stop()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+		}
+		return nil
+	}})
+	select {
+	case <-begun:
+		return nil
+	case err := <-ended:
+		ended <- err
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,49 @@
+package devicepb
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tributary-iot/tributary/device"
+	pb "github.com/tributary-iot/tributary/proto/tributary/v1"
+)
+
+// MarshalPresence is the wire form of a presence event in the streams.
+func MarshalPresence(e *device.PresenceEvent) []byte { return marshal(PresenceToProto(e)) }
+
+// UnmarshalPresence reads what MarshalPresence wrote. It answers an error of
+// code Undecodable for bytes that are no presence event.
+func UnmarshalPresence(b []byte) (*device.PresenceEvent, error) {
+	var in pb.PresenceEvent
+	if err := proto.Unmarshal(b, &in); err != nil {
+		return nil, device.Wrap(device.Undecodable, "not a presence event", err)
+	}
+	return PresenceFromProto(&in), nil
+}
+
+// StoredPresenceToProto is an event as the API shows it, with its position.
+func StoredPresenceToProto(s *device.StoredPresence) *pb.PresenceEvent {
+	out := PresenceToProto(&s.PresenceEvent)
+	out.Position = EncodePosition(s.Position)
+	return out
+}
+
+// PresenceToProto maps one event, without a place in the stream.
+func PresenceToProto(e *device.PresenceEvent) *pb.PresenceEvent {
+	return &pb.PresenceEvent{
+		Tenant: valid(e.Device.Tenant), Device: valid(e.Device.Device), Via: valid(e.Via),
+		Protocol: valid(string(e.Protocol)), Client: valid(e.Client), Session: valid(e.ID), Node: valid(e.Node),
+		Connected: e.Connected, Reason: valid(string(e.Reason)), Since: timestamp(e.Since), Time: timestamp(e.At),
+	}
+}
+
+// PresenceFromProto maps one event; its position is left out.
+func PresenceFromProto(in *pb.PresenceEvent) *device.PresenceEvent {
+	return &device.PresenceEvent{
+		Session: device.Session{
+			Device: device.ID{Tenant: in.GetTenant(), Device: in.GetDevice()}, Via: in.GetVia(),
+			Protocol: device.Protocol(in.GetProtocol()), Client: in.GetClient(),
+		},
+		ID: in.GetSession(), Node: in.GetNode(), Connected: in.GetConnected(), Reason: device.Leaving(in.GetReason()),
+		Since: goTime(in.GetSince()), At: goTime(in.GetTime()),
+	}
+}

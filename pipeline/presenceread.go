@@ -1,0 +1,94 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/device/devicepb"
+)
+
+// Sessions answers at most limit open sessions of a tenant, or of one device,
+// that were entered after a sequence of the list, in its order, and the
+// sequence to go on after; 0 when there are no more. What a dead node left and
+// nobody has taken away yet is left out.
+func (p *Presence) Sessions(ctx context.Context, tenant, devicename string, after uint64, limit int) (all []device.PresenceEvent, next uint64, err error) {
+	filter := presenceFilter(tenant, devicename)
+	for len(all) < limit {
+		msgs, err := jetstreamext.GetBatch(ctx, p.b.rjs, PresenceStream, limit-len(all), jetstreamext.GetBatchSubject(filter), jetstreamext.GetBatchSeq(after+1))
+		if err != nil {
+			return nil, 0, device.Wrap(device.Unavailable, "the list of sessions cannot be read now, try again", err)
+		}
+		n := 0
+		for m, err := range msgs {
+			if errors.Is(err, jetstreamext.ErrNoMessages) {
+				break
+			}
+			if err != nil {
+				return nil, 0, device.Wrap(device.Unavailable, "the list of sessions cannot be read now, try again", err)
+			}
+			n, after = n+1, m.Sequence
+			if e, err := devicepb.UnmarshalPresence(m.Data); err == nil && p.node.Lives(incarnationOf(m.Subject)) {
+				all = append(all, *e)
+			}
+		}
+		if n == 0 {
+			return all, 0, nil
+		}
+	}
+	return all, after, nil
+}
+
+func incarnationOf(subject string) string {
+	incarnation, _, _ := strings.Cut(strings.TrimPrefix(subject, presenceRoot+"."), ".")
+	return incarnation
+}
+
+// FollowList calls fn with every session entered on the list from now on, by
+// any node, in its order, until ctx ends.
+func (p *Presence) FollowList(ctx context.Context, ready func(), fn func(e device.PresenceEvent, elsewhere bool)) error {
+	s, err := p.b.rjs.Stream(ctx, PresenceStream)
+	if err != nil {
+		return err
+	}
+	next := s.CachedInfo().State.LastSeq + 1
+	ready()
+	return p.b.read(ctx, PresenceStream, next, nil, func(r raw) error {
+		if e, err := devicepb.UnmarshalPresence(r.body); err == nil {
+			fn(*e, incarnationOf(r.subject) != p.node.Info().Incarnation)
+		}
+		return nil
+	})
+}
+
+// Follow calls fn with the beginnings and ends of a tenant's sessions, or of
+// one device's, after a position (nil: from now on), until ctx ends or fn
+// answers an error, which Follow answers. A position older than what is kept is
+// a *TooOldError.
+func (p *Presence) Follow(ctx context.Context, tenant, devicename string, after *device.Position, fn func(device.StoredPresence) error) error {
+	s, err := p.b.rjs.Stream(ctx, PresenceLogStream)
+	if err != nil {
+		return device.Wrap(device.Unavailable, "presence cannot be read now, try again", err)
+	}
+	info := s.CachedInfo()
+	epoch, next := streamEpoch(info), info.State.LastSeq+1
+	if after != nil {
+		if next, err = feedStart(*after, epoch, info.State.FirstSeq, info.State.LastSeq); err != nil {
+			return err
+		}
+	}
+	err = p.b.read(ctx, PresenceLogStream, next, presenceLogFilter(tenant, devicename), func(r raw) error {
+		e, err := devicepb.UnmarshalPresence(r.body)
+		if err != nil || e.Device.Tenant != tenant {
+			return nil // not written by us
+		}
+		return fn(device.StoredPresence{PresenceEvent: *e, Position: device.Position{Epoch: epoch, Seq: r.seq}})
+	})
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
