@@ -2,6 +2,7 @@ package normalize_test
 
 import (
 	"bytes"
+	"math"
 	"reflect"
 	"testing"
 	"unicode/utf8"
@@ -24,7 +25,7 @@ func FuzzMessage(f *testing.F) {
 		f.Add("text/plain; charset=utf-8", []byte(payload))
 	}
 	f.Fuzz(func(t *testing.T, contentType string, payload []byte) {
-		m := device.Message{ContentType: contentType, Payload: bytes.Clone(payload), ReceivedAt: received}
+		m := *message(contentType, string(payload))
 		err := normalize.Message(&m)
 		if !bytes.Equal(m.Payload, payload) {
 			t.Fatal("payload altered")
@@ -35,7 +36,7 @@ func FuzzMessage(f *testing.F) {
 			}
 		}
 		bounded(t, &m)
-		again := device.Message{ContentType: contentType, Payload: bytes.Clone(payload), ReceivedAt: received}
+		again := *message(contentType, string(payload))
 		if err2 := normalize.Message(&again); (err == nil) != (err2 == nil) || !reflect.DeepEqual(m.Measurements, again.Measurements) {
 			t.Fatal("the same bytes gave another answer")
 		}
@@ -55,10 +56,13 @@ func bounded(t *testing.T, m *device.Message) {
 		switch {
 		case x.Name == "" || len(x.Name) > normalize.MaxNameBytes || !utf8.ValidString(x.Name):
 			t.Fatalf("bad name %q", x.Name)
-		case x.Value.Kind() == device.KindNone || len(x.Value.Text()) > normalize.MaxStringBytes || !utf8.ValidString(x.Value.Text()):
+		case x.Value.Kind() == device.KindNone || len(x.Value.Text()) > normalize.MaxStringBytes,
+			x.Value.Kind() == device.KindString && !utf8.ValidString(x.Value.Text()):
 			t.Fatalf("bad value %v of %s", x.Value, x.Name)
 		case x.Time.IsZero():
 			t.Fatalf("%s has no time", x.Name)
+		case x.Value.Kind() == device.KindDouble && (math.IsNaN(x.Value.Double()) || math.IsInf(x.Value.Double(), 0)):
+			t.Fatalf("%s is no number", x.Name)
 		}
 	}
 }

@@ -64,19 +64,6 @@ func (s *scanner) key() ([]byte, error) {
 	return key, nil
 }
 
-// more stands after a member or element: it steps over a comma and answers
-// true, or stops at the closing bracket and answers false.
-func (s *scanner) more(closing byte) (bool, error) {
-	switch s.peek() {
-	case ',':
-		s.i++
-		return true, nil
-	case closing:
-		return false, nil
-	}
-	return false, s.unexpected("a comma or " + string(closing))
-}
-
 func (s *scanner) unexpected(wanted string) error {
 	if s.i >= len(s.p) {
 		return syntaxError(s.i, "the text ends where "+wanted+" should be")

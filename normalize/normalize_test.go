@@ -13,7 +13,7 @@ import (
 var received = time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
 
 func message(contentType, payload string) *device.Message {
-	return &device.Message{ContentType: contentType, Payload: []byte(payload), ReceivedAt: received}
+	return &device.Message{Tenant: "t", Device: "d", ContentType: contentType, Payload: []byte(payload), ReceivedAt: received}
 }
 
 // show writes measurements on one line: name[unit]=kind:value, and @time where
@@ -188,8 +188,17 @@ func TestContentTypes(t *testing.T) {
 	f(`Application/JSON; charset=utf-8`, `{"t":1}`, `Application/JSON; charset=utf-8`, `t=int:1`)
 	f(`text/json`, `{"t":1}`, `text/json`, `t=int:1`)
 	f(`application/vnd.acme+json;v=2`, `{"t":1}`, `application/vnd.acme+json;v=2`, `t=int:1`)
-	f(`application/senml+json`, `[{"n":"t","v":1}]`, `application/senml+json`, ``)
-	f(`application/cbor`, "\xa1\x61t\x01", `application/cbor`, ``)
+	f(`application/senml+json`, `[{"n":"t","v":1}]`, `application/senml+json`, `t=double:1`)
+	f(`Application/SenSML+JSON ; x=y`, `[{"n":"t","v":1}]`, `Application/SenSML+JSON ; x=y`, `t=double:1`)
+	f(`application/senml+cbor`, "\x81\xa2\x00\x61t\x02\x01", `application/senml+cbor`, `t=double:1`)
+	f(`application/sensml+cbor`, "\x9f\xa2\x00\x61t\x02\x01\xff", `application/sensml+cbor`, `t=double:1`)
+	f(`application/senml-exi`, "\xa0", `application/senml-exi`, ``)
+	f(`application/cbor`, "\xa1\x61t\x01", `application/cbor`, `t=int:1`)
+	f(`application/vnd.acme+cbor; v="1;2"`, "\xa1\x61t\x01", `application/vnd.acme+cbor; v="1;2"`, `t=int:1`)
+	f(`application/cbor-seq`, "\x01\x02", `application/cbor-seq`, ``)
+	f(`application/cloudevents+avro`, "x", `application/cloudevents+avro`, ``)
+	f(`application/cloudevents+cbor`, "x", `application/cloudevents+cbor`, ``)
+	f(`+json`, "x", `+json`, ``)
 	f(`application/octet-stream`, `{"t":1}`, `application/octet-stream`, ``)
 	f(`json`, `{"t":1}`, `json`, ``)
 	f(`text/plain`, ` 21.5`+"\n", `text/plain`, `value=double:21.5`)
@@ -212,6 +221,21 @@ func TestContentTypes(t *testing.T) {
 	f(``, " \n", `text/plain`, ``)
 	f(``, strings.Repeat("a", normalize.MaxStringBytes+1), `text/plain`, ``)
 	f(``, ``, `application/octet-stream`, ``)
+	f(``, `[{"bn":"urn:dev:ow:10e2073a01080063:","n":"temp","u":"Cel","v":23.1}]`, `application/senml+json`, `urn:dev:ow:10e2073a01080063:temp[Cel]=double:23.1`)
+	f(``, `[{"n":"t","v":1,"x":2}]`, `application/json`, `n=string:t v=int:1 x=int:2`)
+	f(``, `[{"bn":"t"}]`, `application/json`, `bn=string:t`)
+	f(``, `{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{"t":1}}`, `application/cloudevents+json`, `t=int:1`)
+	f(``, `{"specversion":"1.0","t":1}`, `application/json`, `specversion=string:1.0 t=int:1`)
+	f(``, "\xa1\x61t\x01", `application/cbor`, `t=int:1`)
+	f(``, "\x81\xa1\x61t\x01", `application/cbor`, `t=int:1`)
+	f(``, "\x81\xa2\x00\x61t\x02\x01", `application/senml+cbor`, `t=double:1`)
+	f(``, "\xd9\xd9\xf7\x83\x01\x02\x03", `application/cbor`, `value.0=int:1 value.1=int:2 value.2=int:3`)
+	f(``, "\x83\x01\x02\x03", `application/octet-stream`, ``)
+	f(``, "\x80", `application/octet-stream`, ``)
+	f(``, "\x9f\xff", `application/octet-stream`, ``)
+	f(``, "\xa0", `application/octet-stream`, ``)
+	f(``, "\xa1\x61t\x01\x00", `application/octet-stream`, ``)
+	f(``, "\xa1\x61\xff\x01", `application/octet-stream`, ``)
 	f(``, "\x00\x01", `application/octet-stream`, ``)
 	f(``, "{\"t\":\"\xff\"}", `application/octet-stream`, ``)
 	f(``, strings.Repeat("[", 20)+strings.Repeat("]", 20), `application/json`, ``)

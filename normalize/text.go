@@ -13,12 +13,13 @@ const valueName = "value"
 // decodeText reads a plain text payload: a number as JSON writes numbers, true
 // or false, or text of at most MaxStringBytes, spaces around it left out. What
 // is longer, empty, or not text after all gives no measurement.
-func decodeText(m *device.Message) {
+func decodeText(m *device.Message) error {
 	text := bytes.TrimSpace(m.Payload)
 	if len(text) == 0 || len(text) > MaxStringBytes || !isText(text) {
-		return
+		return nil
 	}
 	m.Measurements = []device.Measurement{{Name: valueName, Value: textValue(text)}}
+	return nil
 }
 
 func textValue(text []byte) device.Value {
