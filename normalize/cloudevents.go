@@ -27,10 +27,20 @@ var requiredAttributes = [...]string{"specversion", "id", "source", "type"}
 //	datacontenttype       ContentType, when the protocol declared none
 //	all other attributes  Properties, each named "ce-" and its name
 //
-// None of them changes whose message it is. It answers an *device.Error of code
+// None of them changes whose message it is. In structured mode, when the content
+// type says that the payload is the event, attributes beside it are copies and
+// nothing happens. It answers an *device.Error of code
 // Undecodable when the attributes are not those of a CloudEvent 1.0, or Invalid
 // when the message exceeds a bound; m is then unchanged.
 func CloudEvent(m *device.Message, attributes map[string]string) error {
+	if media, _ := mediaType(m.ContentType); media == typeCloudEvent || media == typeCloudEventBatch {
+		return nil
+	}
+	return toEvent(m, attributes)
+}
+
+// toEvent is CloudEvent whatever the content type.
+func toEvent(m *device.Message, attributes map[string]string) error {
 	for _, name := range requiredAttributes {
 		if attributes[name] == "" {
 			return notEvent("the attribute " + name + " is missing")
@@ -119,7 +129,7 @@ func decodeCloudEvent(m *device.Message) error {
 	}
 	event := *m
 	event.ContentType = e.attributes["datacontenttype"]
-	if err := CloudEvent(&event, e.attributes); err != nil {
+	if err := toEvent(&event, e.attributes); err != nil {
 		return err
 	}
 	if err := e.decodeData(&event); err != nil {

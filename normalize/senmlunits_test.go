@@ -2,6 +2,9 @@ package normalize
 
 import (
 	"math"
+	"os"
+	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -52,5 +55,27 @@ func TestUnitsConvert(t *testing.T) {
 		if got := u.primary(c.value); !ok || math.Abs(got-c.want) > 1e-12*math.Abs(c.want) {
 			t.Errorf("%v %s is %v %s, want %v", c.value, c.unit, got, u.to, c.want)
 		}
+	}
+}
+
+// TestUnitsAreDocumented compares the list in docs/formats.md with the table.
+func TestUnitsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/formats.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, ok := strings.Cut(string(text), "Secondary units: <!-- checked by a test -->\n")
+	list, _, _ = strings.Cut(list, "\n\n")
+	listed := 0
+	for _, m := range regexp.MustCompile("((?:`[^`]+`\\s*)+)\\(([^)]+)\\)").FindAllStringSubmatch(list, -1) {
+		for _, quoted := range strings.Fields(m[1]) {
+			listed++
+			if unit := strings.Trim(quoted, "`"); senmlUnits[unit].to != m[2] {
+				t.Errorf("docs/formats.md says %s becomes %s, it becomes %q", unit, m[2], senmlUnits[unit].to)
+			}
+		}
+	}
+	if !ok || listed != 33 {
+		t.Errorf("docs/formats.md lists %d secondary units", listed)
 	}
 }

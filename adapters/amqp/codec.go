@@ -73,17 +73,23 @@ func decodeMessage(raw []byte, limit int) (wire.Message, error) {
 
 // toTelemetry makes a message of one for the telemetry of a device.
 func toTelemetry(in *wire.Message, id device.ID, channel string, settled bool) (*device.Message, error) {
+	attributes := eventAttributes(in.Properties)
 	m := &device.Message{
 		Tenant: id.Tenant, Device: id.Device, Channel: channel,
 		Key: idText(in.MessageID), Protocol: device.AMQP, QoS: 1,
 		ContentType: string(in.ContentType), ReceivedAt: time.Now(),
-		Properties: stringify(in.Properties), Payload: in.Body,
+		Properties: stringify(in.Properties, attributes != nil), Payload: in.Body,
 	}
 	if settled {
 		m.QoS = 0
 	}
 	if in.CreationTime.Set {
 		m.CreatedAt = in.CreationTime.Value.Time()
+	}
+	if attributes != nil {
+		if err := normalize.CloudEvent(m, attributes); err != nil {
+			return nil, err
+		}
 	}
 	if err := m.Validate(); err != nil {
 		return nil, err
@@ -161,14 +167,15 @@ func idText(v any) string {
 	return valueText(v)
 }
 
-// stringify keeps the simple values of application properties, as text.
-func stringify(properties wire.Map) map[string]string {
+// stringify keeps the simple values of application properties, as text; of an
+// event those that are no attributes.
+func stringify(properties wire.Map, event bool) map[string]string {
 	if len(properties) == 0 {
 		return nil
 	}
 	out := make(map[string]string, len(properties))
 	for _, p := range properties {
-		if key, ok := p.Key.(string); ok {
+		if key, ok := p.Key.(string); ok && !(event && isEventProperty(key)) {
 			out[key] = valueText(p.Value)
 		}
 	}

@@ -55,6 +55,9 @@ func (c *conn) submit(in *wire.Message, id device.ID, channel string, settled bo
 		return err
 	}
 	c.metrics.in[m.QoS].Inc()
+	if len(m.Measurements) == 0 {
+		c.metrics.unread.Inc()
+	}
 	return c.gate.Submit(m, done)
 }
 

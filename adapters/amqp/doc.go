@@ -17,6 +17,9 @@
 //     rejected with a condition; amqp:resource-limit-exceeded and
 //     amqp:internal-error mean: send it again. (The outcome released would say
 //     so too, but common clients take every outcome but rejected for success.)
+//     The properties content-type, message-id and creation-time declare the
+//     format, the key and the device's clock, application properties are stored
+//     with the message; those of a CloudEvent are read as one (docs/formats.md).
 //   - A sender with a null target: each message's "to" is the address.
 //   - A receiver from {device}/commands, or commands. Accepted, rejected and
 //     released end a delivery as they say; modified means released, or rejected

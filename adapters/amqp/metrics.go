@@ -18,6 +18,7 @@ type metrics struct {
 	in           [2]prometheus.Counter // telemetry by QoS
 	answers      prometheus.Counter
 	refused      *prometheus.CounterVec // code: of package device
+	unread       prometheus.Counter
 	dropped      prometheus.Counter
 	out          prometheus.Counter
 	outcomes     *prometheus.CounterVec // outcome of commands
@@ -37,6 +38,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		in:           [2]prometheus.Counter{in.WithLabelValues("0"), in.WithLabelValues("1")},
 		answers:      r.Counter("answers_in_total", "Answers to commands received."),
 		refused:      r.CounterVec("refused_total", "Messages refused, by code.", "code"),
+		unread:       r.Counter("messages_without_measurements_total", "Messages that no decoder took or that held no value."),
 		dropped:      r.Counter("dropped_total", "Settled messages that were not stored."),
 		out:          r.Counter("commands_out_total", "Commands written to devices."),
 		outcomes:     r.CounterVec("command_outcomes_total", "Commands by what the device did with them.", "outcome"),

@@ -24,6 +24,9 @@
 // message's key (its structured-field quotes are taken off).
 // Tributary-Created-At (RFC 3339), else Date, is the device's clock. Every
 // header Tributary-Property-{name} becomes the property {name} in lower case.
+// Headers ce-{name} with ce-specversion among them make a CloudEvent of the
+// request, and a body of type application/cloudevents-batch+json is a message
+// for each of its events; docs/formats.md lists the formats.
 //
 // # Commands
 //

@@ -7,7 +7,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/tributary-iot/tributary/device"
-	"github.com/tributary-iot/tributary/normalize"
 )
 
 const (
@@ -28,10 +27,10 @@ func (s *Server) postTelemetry(c *call) (int, error) {
 		return 0, err
 	}
 	received := time.Now()
-	m, err := s.message(c, body, received)
+	messages, err := s.messages(c, body, received)
 	if err == nil {
 		c.bodyRead()
-		err = s.confirm(c.r.Context(), func(done func(error)) error { return s.gate.Submit(m, done) })
+		err = s.store(c.r.Context(), messages)
 	}
 	if err != nil {
 		s.leaveTrail(c, c.device, body, err)
@@ -41,8 +40,9 @@ func (s *Server) postTelemetry(c *call) (int, error) {
 	return c.done()
 }
 
-// message makes the words of a request; identity comes from its credential.
-func (s *Server) message(c *call, body []byte, received time.Time) (*device.Message, error) {
+// messages makes the words of a request, one message unless it is a batch of
+// CloudEvents; identity comes from its credential.
+func (s *Server) messages(c *call, body []byte, received time.Time) ([]*device.Message, error) {
 	m := &device.Message{
 		Tenant:      c.device.Tenant,
 		Device:      c.device.Device,
@@ -62,13 +62,16 @@ func (s *Server) message(c *call, body []byte, received time.Time) (*device.Mess
 	if err := m.Validate(); err != nil {
 		return nil, err
 	}
-	if err := normalize.Message(m); err != nil {
+	messages, err := decode(c.r.Header, m)
+	if err != nil {
 		return nil, err
 	}
-	if len(m.Measurements) == 0 {
-		s.metrics.unread.Inc()
+	for _, m := range messages {
+		if len(m.Measurements) == 0 {
+			s.metrics.unread.Inc()
+		}
 	}
-	return m, nil
+	return messages, nil
 }
 
 // declaredType is the Content-Type, but not the one curl invents.

@@ -14,6 +14,8 @@
 // message-id is the message's key, created-at (RFC 3339) is the device's clock,
 // and all other user properties are stored with the message. Other properties
 // of a PUBLISH (message expiry, response topic) have no meaning for telemetry.
+// User properties that make a CloudEvent (binary mode) are read as one.
+// docs/formats.md lists the formats.
 //
 // # Receiving and answering commands
 //

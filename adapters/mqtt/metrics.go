@@ -15,6 +15,7 @@ type metrics struct {
 	out          [2]prometheus.Counter  // by QoS
 	answers      prometheus.Counter
 	refused      *prometheus.CounterVec // code: of package device
+	unread       prometheus.Counter
 	dropped      prometheus.Counter
 	repeats      prometheus.Counter
 	malformed    prometheus.Counter
@@ -34,6 +35,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		out:          [2]prometheus.Counter{out.WithLabelValues("0"), out.WithLabelValues("1")},
 		answers:      r.Counter("answers_in_total", "Answers to commands received."),
 		refused:      r.CounterVec("refused_total", "Messages refused, by code.", "code"),
+		unread:       r.Counter("messages_without_measurements_total", "Messages that no decoder took or that held no value."),
 		dropped:      r.Counter("dropped_total", "QoS 0 messages dropped for want of room."),
 		repeats:      r.Counter("repeats_total", "PUBLISH packets sent again while the first was being stored."),
 		malformed:    r.Counter("malformed_total", "Connections closed because the peer broke the protocol."),

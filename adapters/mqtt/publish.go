@@ -126,6 +126,9 @@ func (s *session) telemetry(p *packet.Publish, r route, a *pending) error {
 	if err := normalize.Message(m); err != nil {
 		return err
 	}
+	if len(m.Measurements) == 0 {
+		s.srv.metrics.unread.Inc()
+	}
 	return s.srv.gate.Submit(m, a.done)
 }
 
@@ -150,6 +153,11 @@ func fill(m *device.Message, props packet.Properties) error {
 				m.Properties = map[string]string{}
 			}
 			m.Properties[p.Name] = p.Text
+		}
+	}
+	if attributes := eventAttributes(m.Properties); attributes != nil {
+		if err := normalize.CloudEvent(m, attributes); err != nil {
+			return err
 		}
 	}
 	return m.Validate()

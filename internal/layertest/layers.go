@@ -40,7 +40,7 @@ var layers = []room{
 	{path: "device"},
 	{path: "proto/tributary/v1", others: []string{protobuf, grpc, gateway, googleAPI}},
 	{path: "device/devicepb", rooms: []string{"device", "proto/tributary/v1"}, others: []string{protobuf}},
-	{path: "normalize", rooms: []string{"device"}, others: []string{"github.com/go-json-experiment/json"}},
+	{path: "normalize", rooms: []string{"device"}, others: []string{"github.com/fxamacker/cbor/v2", "github.com/go-json-experiment/json"}},
 
 	// The doors. Only cmd and tests use other people's MQTT and AMQP clients:
 	// the wire codecs are our own (docs/decisions/0002).
