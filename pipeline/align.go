@@ -113,6 +113,13 @@ func (l *line) tendOnce(ctx context.Context) error {
 	l.lag.Store(lag)
 	l.p.b.metrics.lag.WithLabelValues(l.stream).Set(float64(lag))
 	if seq := purgeBefore(state, pos, l.keep, l.p.opts.PurgeStep); seq > state.FirstSeq && pos.Epoch == epoch {
+		if l.p.opts.Floor != nil && l.p.b.opts.Server == nil {
+			floor, err := l.p.opts.Floor(ctx, l.stream)
+			if err != nil || floor+1 <= state.FirstSeq {
+				return err
+			}
+			seq = min(seq, floor+1)
+		}
 		return s.Purge(ctx, jetstream.WithPurgeSequence(seq))
 	}
 	return nil

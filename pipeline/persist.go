@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/storage"
 )
 
@@ -17,10 +18,14 @@ type PersistOptions struct {
 	Pace      time.Duration // least time between two commits of a stream, while messages flow; default 25 ms
 	KeepBytes int64         // of stored messages that TELEMETRY keeps for stream readers; default 4 GiB
 	PurgeStep int64         // bytes over KeepBytes before they are purged; default 64 MiB
+	Floor     Floor         // nil: this store alone decides what the streams may forget
 	Tend      time.Duration // how often lag and size are looked at; default 1 s
 	RetryMin  time.Duration // first wait after the store failed; default 100 ms, doubling
 	RetryMax  time.Duration // longest wait; default 5 s
 }
+
+// Floor is the sequence of a stream up to which every store has it.
+type Floor func(ctx context.Context, stream string) (uint64, error)
 
 func (o PersistOptions) withDefaults() PersistOptions {
 	o.MaxBatch = cmp.Or(o.MaxBatch, 1000)
@@ -100,6 +105,15 @@ func (p *Persister) Stored(stream string) uint64 {
 		}
 	}
 	return 0
+}
+
+// Positions is where the store is in each stream.
+func (p *Persister) Positions() map[string]device.Position {
+	all := map[string]device.Position{}
+	for _, l := range p.lines {
+		all[l.stream], _ = l.position()
+	}
+	return all
 }
 
 // Healthy reports a store that fails.

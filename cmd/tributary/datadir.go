@@ -1,12 +1,10 @@
 package main
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -95,9 +93,4 @@ func writeFile(path string, content []byte, mode fs.FileMode) error {
 		return err
 	}
 	return os.Rename(part, path)
-}
-
-// closer makes a Close a part's stop.
-func closer(c io.Closer) func(context.Context) error {
-	return func(context.Context) error { return c.Close() }
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/tributary-iot/tributary/pipeline/embedded"
 	"github.com/tributary-iot/tributary/presence"
 	"github.com/tributary-iot/tributary/registry"
-	"github.com/tributary-iot/tributary/storage"
 )
 
 // open opens the parts from the inside out. Each is entered in h.parts as soon
@@ -37,15 +36,10 @@ func (h *house) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	store, err := h.openStore()
+	store, err := h.openKeeper(ctx, belt, node)
 	if err != nil {
 		return err
 	}
-	persister, err := belt.StartPersister(ctx, store, pipeline.PersistOptions{KeepBytes: h.cfg.StreamKeepBytes})
-	if err != nil {
-		return err
-	}
-	h.add(part{name: "persister", stop: persister.Close})
 	devices, err := h.openRegistry(ctx, belt)
 	if err != nil {
 		return err
@@ -54,18 +48,18 @@ func (h *house) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	commands, err := h.openCommands(ctx, belt, node, here, store, persister)
+	commands, err := h.openCommands(ctx, belt, node, here, store)
 	if err != nil {
 		return err
 	}
 	if err := h.openDoors(gate{registry: devices, belt: belt, commands: commands, presence: here}, belt.MaxMessageBytes()); err != nil {
 		return err
 	}
-	needs := api.Needs{Devices: devices, Commands: commands, Reader: store, Feed: liveFeed{belt}, Presence: sessionList{sessions}, Barrier: persister.WaitStored}
+	needs := api.Needs{Devices: devices, Commands: commands, Reader: store, Feed: liveFeed{belt}, Presence: sessionList{sessions}, Barrier: store.barrier}
 	if err := h.openAPI(needs); err != nil {
 		return err
 	}
-	if err := h.openAdmin(belt, persister); err != nil {
+	if err := h.openAdmin(belt, node, store); err != nil {
 		return err
 	}
 	return h.announce()
@@ -117,14 +111,14 @@ func (h *house) openRegistry(ctx context.Context, belt *pipeline.Belt) (*registr
 
 // openCommands brings the life of commands into being: what an earlier run left
 // SENT is queued again before any door opens.
-func (h *house) openCommands(ctx context.Context, belt *pipeline.Belt, node *pipeline.Node, here *presence.Service, store storage.Store, p *pipeline.Persister) (*command.Service, error) {
+func (h *house) openCommands(ctx context.Context, belt *pipeline.Belt, node *pipeline.Node, here *presence.Service, store *storeKeeper) (*command.Service, error) {
 	leases, err := belt.Leases(ctx)
 	if err != nil {
 		return nil, err
 	}
 	service, err := command.New(command.Config{
 		Node: h.cfg.nodeName(), Acting: node.Acting, Moved: here.Moved, Bystander: !h.cfg.has(roleCommand),
-		Stored: storedCommands(p), Logger: h.log.With("room", "command"), Registerer: h.metrics,
+		Stored: store.stored, Logger: h.log.With("room", "command"), Registerer: h.metrics,
 	}, belt.CommandLog(), belt.Mailbox(), leases, store)
 	if err != nil {
 		return nil, err
@@ -169,11 +163,14 @@ func (h *house) openAPI(needs api.Needs) error {
 	return nil
 }
 
-func (h *house) openAdmin(belt *pipeline.Belt, p *pipeline.Persister) error {
+func (h *house) openAdmin(belt *pipeline.Belt, node *pipeline.Node, store *storeKeeper) error {
 	if h.cfg.Admin == off {
 		return nil
 	}
-	a, err := openAdmin(h.cfg.Admin, h.metrics, func() error { return errors.Join(belt.Healthy(), p.Healthy()) })
+	a, err := openAdmin(h.cfg.Admin, h.metrics, func() error {
+		_, cut := node.Acting()
+		return errors.Join(belt.Healthy(), store.healthy(), cut)
+	})
 	if err != nil {
 		return whenTaken(err, "admin")
 	}

@@ -45,6 +45,5 @@ func (h *house) openStore() (storage.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.add(part{name: "store", stop: closer(store)})
 	return store, nil
 }

@@ -1,0 +1,385 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/device/devicepb"
+	pb "github.com/tributary-iot/tributary/proto/tributary/v1"
+)
+
+// clusterSize is how long TestDeviceMovesBetweenNodes goes on: a fixed small
+// budget, or what TRIBUTARY_CLUSTER_MOVES and TRIBUTARY_CLUSTER_KILLS say (1000
+// and 20 are the figures docs/cluster.md quotes).
+func clusterSize(t *testing.T) (moves, kills int) {
+	read := func(name string, small int) int {
+		text := os.Getenv(name)
+		if text == "" {
+			return small
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	return read("TRIBUTARY_CLUSTER_MOVES", 60), read("TRIBUTARY_CLUSTER_KILLS", 2)
+}
+
+// apiOf connects to a node's gRPC listener.
+func apiOf(t *testing.T, s *server) *grpc.ClientConn {
+	t.Helper()
+	token, err := os.ReadFile(filepath.Join(s.data, tokenFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient(s.addresses["grpc"], grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithPerRPCCredentials(operator(strings.TrimSpace(string(token)))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// cluster is two nodes on one NATS server: "a", which dies, without a store, and
+// "b" with everything.
+type cluster struct {
+	t     *testing.T
+	url   string
+	dataA string
+	b     *server
+
+	mu sync.Mutex
+	a  *server // nil while it is dead
+}
+
+func openCluster(t *testing.T, args ...string) *cluster {
+	t.Helper()
+	c := &cluster{t: t, url: startNATS(t, true), dataA: t.TempDir()}
+	data := t.TempDir()
+	c.b = serve(t, data, append([]string{"--open", "--nats", c.url, "--node", "b", "--node-timeout", "3s", "--store", "sqlite:" + data + "/rows.db"}, args...)...)
+	c.startA()
+	return c
+}
+
+func (c *cluster) startA() {
+	a := serve(c.t, c.dataA, "--open", "--nats", c.url, "--node", "a", "--node-timeout", "3s", "--roles", "mqtt,amqp,https,command,api")
+	c.mu.Lock()
+	c.a = a
+	c.mu.Unlock()
+}
+
+func (c *cluster) killA() {
+	c.mu.Lock()
+	a := c.a
+	c.a = nil
+	c.mu.Unlock()
+	a.kill()
+}
+
+// node is a living node: an odd number asks for "a", and gets it when it lives.
+func (c *cluster) node(n int) *server {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n%2 == 1 && c.a != nil {
+		return c.a
+	}
+	return c.b
+}
+
+// sessions is the open sessions of a device as a node lists them.
+func (c *cluster) sessions(s *server, name string) []*pb.PresenceEvent {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	list, err := pb.NewPresenceServiceClient(apiOf(c.t, s)).ListSessions(ctx, &pb.ListSessionsRequest{Parent: "tenants/default/devices/" + name})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return list.GetSessions()
+}
+
+// rover is a device that moves between the nodes: it sends numbered readings,
+// carries out commands and answers each until its answer is acknowledged.
+type rover struct {
+	t    *testing.T
+	name string
+	book *ledger
+
+	mu       sync.Mutex
+	conn     mqtt.Client
+	number   int
+	seen     map[string]int // deliveries by command
+	answers  map[string]bool
+	answered int
+}
+
+// move connects to a node, at times while the old connection still stands.
+func (r *rover) move(to *server, hard bool) error {
+	r.mu.Lock()
+	old := r.conn
+	r.mu.Unlock()
+	if old != nil && !hard {
+		old.Disconnect(0)
+	}
+	conn := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + to.addresses["mqtt"]).SetClientID(r.name).
+		SetAutoReconnect(false).SetOrderMatters(false).SetConnectTimeout(5 * time.Second))
+	if token := conn.Connect(); !token.WaitTimeout(patience) || token.Error() != nil {
+		return fmt.Errorf("connect: %w", token.Error())
+	}
+	token := conn.Subscribe(r.name+"/commands/#", 1, func(_ mqtt.Client, m mqtt.Message) { r.command(m) })
+	if !token.WaitTimeout(patience) || token.Error() != nil {
+		return fmt.Errorf("subscribe: %w", token.Error())
+	}
+	r.mu.Lock()
+	r.conn = conn
+	r.mu.Unlock()
+	if old != nil && hard {
+		old.Disconnect(0) // long taken over
+	}
+	return nil
+}
+
+func (r *rover) command(m mqtt.Message) {
+	levels := strings.Split(m.Topic(), "/")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen[levels[2]]++
+	r.answers[levels[2]] = true
+}
+
+// work sends readings and answers until ctx ends.
+func (r *rover) work(ctx context.Context) {
+	for ctx.Err() == nil {
+		r.mu.Lock()
+		conn := r.conn
+		r.number++
+		n := r.number
+		var answers []string
+		for id := range r.answers {
+			answers = append(answers, id)
+		}
+		r.mu.Unlock()
+		if conn == nil || !conn.IsConnectionOpen() {
+			select {
+			case <-time.After(5 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if publish(conn, r.name+"/telemetry", fmt.Sprintf(`{"n":%d}`, n)) == nil {
+			r.book.enter(r.name, n)
+		}
+		for _, id := range answers {
+			if publish(conn, r.name+"/responses/"+id+"/200", "done") == nil {
+				r.mu.Lock()
+				delete(r.answers, id)
+				r.mu.Unlock()
+			}
+		}
+	}
+}
+
+func publish(conn mqtt.Client, topic, payload string) error {
+	token := conn.Publish(topic, 1, false, payload)
+	for !token.WaitTimeout(20 * time.Millisecond) {
+		if !conn.IsConnectionOpen() {
+			return fmt.Errorf("connection lost")
+		}
+	}
+	return token.Error()
+}
+
+// command sends one through whichever node takes it, with a key: exactly once.
+func (c *cluster) command(n int, name string) (id string, err error) {
+	for try := 0; ; try++ {
+		s := c.node(n + try)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		conn := apiOf(c.t, s)
+		sent, err := pb.NewCommandServiceClient(conn).SendCommand(ctx, &pb.SendCommandRequest{
+			Parent: "tenants/default/devices/" + name, Command: "go", Key: fmt.Sprintf("%s-%d", name, n),
+			Ttl: durationpb.New(time.Hour), ResponseTimeout: durationpb.New(time.Hour),
+		})
+		cancel()
+		conn.Close()
+		if err == nil {
+			return sent.GetId(), nil
+		}
+		if try > 20 {
+			return "", err
+		}
+	}
+}
+
+// TestDeviceMovesBetweenNodes: a device moves between two nodes while readings
+// and commands flow and one node is killed and restarted. No acknowledged
+// message is lost or doubled, no command is settled twice or left behind, and
+// presence is right at the end.
+func TestDeviceMovesBetweenNodes(t *testing.T) {
+	moves, kills := clusterSize(t)
+	c := openCluster(t)
+	r := &rover{t: t, name: "rover", book: &ledger{acked: map[string]map[int]bool{}}, seen: map[string]int{}, answers: map[string]bool{}}
+	if err := r.move(c.node(0), false); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	for range 2 {
+		work.Go(func() { r.work(ctx) })
+	}
+	sent, failed := make(chan string, 100_000), make(chan error, 1)
+	work.Go(func() {
+		for n := 0; ctx.Err() == nil && n < cap(sent); n++ {
+			id, err := c.command(n, r.name)
+			if err != nil {
+				failed <- err
+				return
+			}
+			sent <- id
+		}
+	})
+	var restart sync.WaitGroup
+	killed := 0
+	for n := 1; n <= moves; n++ {
+		if err := r.move(c.node(n), rand.IntN(2) == 0); err != nil {
+			t.Logf("move %d: %v", n, err) // the node died under it: the next move mends it
+		}
+		if killed < kills && n*(kills+1) >= (killed+1)*moves {
+			restart.Wait()
+			c.killA()
+			killed++
+			restart.Go(c.startA)
+		}
+	}
+	restart.Wait()
+	if err := r.move(c.node(1), true); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	work.Wait()
+	select {
+	case err := <-failed:
+		t.Fatalf("a command was not taken: %v", err)
+	default:
+	}
+	close(sent)
+	finish, done := context.WithCancel(t.Context())
+	work.Go(func() { r.work(finish) })
+	verifyCommands(t, c, r, sent)
+	done()
+	work.Wait()
+	verifyLedger(t, c.b, r.book)
+	verifyPresence(t, c, r, moves, killed)
+}
+
+// verifyCommands waits until every command has ended, and holds its trail to
+// the table: one end, and at most one receipt.
+func verifyCommands(t *testing.T, c *cluster, r *rover, sent <-chan string) {
+	t.Helper()
+	client := pb.NewCommandServiceClient(apiOf(t, c.node(1)))
+	commands, repeated, twice := 0, 0, 0
+	for id := range sent {
+		commands++
+		var got *pb.Command
+		eventually(t, "the end of command "+id, func() bool {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			var err error
+			got, err = client.GetCommand(ctx, &pb.GetCommandRequest{Name: "tenants/default/devices/-/commands/" + id})
+			return err == nil && got.GetState() == pb.CommandState_COMMAND_STATE_SUCCEEDED
+		})
+		receipts, ends, attempts := 0, 0, uint32(0)
+		for _, e := range got.GetEvents() {
+			switch e.GetState() {
+			case pb.CommandState_COMMAND_STATE_DELIVERED:
+				receipts++
+			case pb.CommandState_COMMAND_STATE_SUCCEEDED:
+				ends++
+			}
+			attempts = max(attempts, e.GetAttempt())
+		}
+		if receipts > 1 || ends != 1 {
+			twice++
+			t.Errorf("command %s was settled %d times and ended %d times: %v", id, receipts, ends, got.GetEvents())
+		}
+		if attempts > 1 {
+			repeated++
+		}
+		r.mu.Lock()
+		if deliveries := r.seen[id]; deliveries > int(attempts) {
+			t.Errorf("command %s came %d times in %d attempts", id, deliveries, attempts)
+		}
+		r.mu.Unlock()
+	}
+	t.Logf("%d commands, %d of them offered again, %d settled twice", commands, repeated, twice)
+	if commands == 0 {
+		t.Error("no command was sent")
+	}
+}
+
+// verifyPresence holds what is listed and what was told to where the device is.
+func verifyPresence(t *testing.T, c *cluster, r *rover, moves, kills int) {
+	t.Helper()
+	for _, s := range []*server{c.a, c.b} {
+		eventually(t, "one session of the rover, on a", func() bool {
+			open := c.sessions(s, r.name)
+			return len(open) == 1 && open[0].GetNode() == "a" && open[0].GetProtocol() == "mqtt"
+		})
+	}
+	live := c.sessions(c.b, r.name)[0].GetSession()
+	reasons := map[string]int{}
+	eventually(t, "an end of every other session", func() bool {
+		open := map[string]bool{}
+		clear(reasons)
+		for _, e := range c.presenceSoFar(c.b, r.name) {
+			open[e.GetSession()] = e.GetConnected()
+			reasons[e.GetReason()]++
+		}
+		left := 0
+		for id, is := range open {
+			if is && id != live {
+				left++
+			}
+		}
+		return left == 0 && open[live]
+	})
+	t.Logf("%d moves, %d kills; sessions began %d times and ended: %v", moves, kills, reasons[""], reasons)
+}
+
+// presenceSoFar reads all presence events of a device that are kept.
+func (c *cluster) presenceSoFar(s *server, name string) (all []*pb.PresenceEvent) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	stream, err := pb.NewPresenceServiceClient(apiOf(c.t, s)).WatchPresence(ctx, &pb.WatchPresenceRequest{
+		Parent: "tenants/default/devices/" + name, Position: devicepb.EncodePosition(device.Position{}),
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for {
+		e, err := stream.Recv()
+		if err != nil {
+			if ctx.Err() == nil {
+				c.t.Fatal(err)
+			}
+			return all
+		}
+		all = append(all, e)
+	}
+}
