@@ -13,7 +13,7 @@ import (
 // disk: a restart of the servers must not end every session.
 func (b *Belt) ensureNodes(ctx context.Context) error {
 	_, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: NodeStream, Subjects: []string{nodeRoot + everything, storeRoot + everything}, Storage: jetstream.FileStorage,
+		Name: NodeStream, Subjects: []string{nodeRoot + everything, storeRoot + everything, agreedRoot + everything}, Storage: jetstream.FileStorage,
 		MaxMsgsPerSubject: 1, Replicas: b.opts.Replicas, AllowDirect: true,
 	})
 	return err
@@ -22,12 +22,16 @@ func (b *Belt) ensureNodes(ctx context.Context) error {
 // keepAlive beats six times in Timeout, and stops acting when that fails for
 // half of it.
 func (n *Node) keepAlive(ctx context.Context) {
-	for sleep(ctx, n.opts.Timeout/6) {
+	pause := n.opts.Timeout / 6
+	for sleep(ctx, pause) {
 		beat, cancel := context.WithTimeout(ctx, n.opts.Timeout/6)
 		err := n.pulse(beat)
 		cancel()
 		if ctx.Err() != nil {
 			return
+		}
+		if pause = n.opts.Timeout / 6; err != nil {
+			pause /= 8 // half the time-out is soon over
 		}
 		_, cut := n.Acting()
 		if cut == nil && !errors.Is(err, errEnded) {

@@ -235,6 +235,27 @@ func (n *Node) living() (all []nodePeer) {
 	return all
 }
 
+// Agree makes sure that all nodes of the NATS server say the same of a thing:
+// the first to say it decides for good. The error is of code Conflict.
+func (n *Node) Agree(ctx context.Context, thing, value string) error {
+	if n.solo {
+		return nil
+	}
+	subject := string(appendLevel([]byte(agreedRoot+"."), thing, subjectEscape))
+	_, err := n.b.js.Publish(ctx, subject, []byte(value), jetstream.WithExpectLastSequencePerSubject(0))
+	if !isWrongLast(err) {
+		return err
+	}
+	agreed := ""
+	if err := n.b.readSubject(ctx, NodeStream, subject, func(r raw) { agreed = string(r.body) }); err != nil {
+		return err
+	}
+	if agreed != value {
+		return device.Errorf(device.Conflict, "the nodes of this NATS server have agreed on another %s", thing)
+	}
+	return nil
+}
+
 // Leave ends this node's incarnation, so that the others need not wait. The
 // sessions have ended before. A second call does nothing.
 func (n *Node) Leave(ctx context.Context) error {

@@ -122,9 +122,13 @@ func (l *StoreLease) Report(ctx context.Context, positions map[string]device.Pos
 	return l.write(ctx)
 }
 
-// Free gives the lease back.
-func (l *StoreLease) Free(ctx context.Context) error {
+// Free gives the lease back, telling where the store ended; nil when nothing
+// was written.
+func (l *StoreLease) Free(ctx context.Context, positions map[string]device.Position) error {
 	l.record.Incarnation = ""
+	if positions != nil {
+		l.record.Positions = positions
+	}
 	err := l.write(ctx)
 	if device.CodeOf(err) == device.Conflict {
 		return nil

@@ -27,6 +27,7 @@ const (
 	generationSubject  = "lease-generation"
 	nodeRoot           = "node"
 	storeRoot          = "store"
+	agreedRoot         = "agreed"
 	presenceRoot       = "presence"
 	presenceLogRoot    = "presence-event"
 	everything         = ".>"

@@ -117,6 +117,21 @@ func (s *Service) Connect(who device.Session, end func(device.Leaving)) (func(de
 	return func(why device.Leaving) { once.Do(func() { s.leave(t, why) }) }, nil
 }
 
+// Attached enters a device that receives its commands through a connection
+// which is not the device's own: a gateway's, or one that open mode let in under
+// another name. The answer leaves. A device that is here itself is not entered.
+func (s *Service) Attached(who device.Session) (left func(device.Leaving)) {
+	s.mu.Lock()
+	own := len(s.byKey[who]) > 0
+	s.mu.Unlock()
+	if !own {
+		if left, err := s.Connect(who, func(device.Leaving) {}); err == nil {
+			return left
+		}
+	}
+	return func(device.Leaving) {}
+}
+
 // leave takes a session away; what the house ended it for counts before what
 // the door made of it.
 func (s *Service) leave(t *session, why device.Leaving) {

@@ -40,6 +40,10 @@ func clusterSize(t *testing.T) (moves, kills int) {
 	return read("TRIBUTARY_CLUSTER_MOVES", 60), read("TRIBUTARY_CLUSTER_KILLS", 2)
 }
 
+// nodeTimeout is short, so that tests see a dead node's end; a machine that is
+// busy with many tests must still beat within half of it.
+const nodeTimeout = "5s"
+
 // apiOf connects to a node's gRPC listener.
 func apiOf(t *testing.T, s *server) *grpc.ClientConn {
 	t.Helper()
@@ -72,13 +76,25 @@ func openCluster(t *testing.T, args ...string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, url: startNATS(t, true), dataA: t.TempDir()}
 	data := t.TempDir()
-	c.b = serve(t, data, append([]string{"--open", "--nats", c.url, "--node", "b", "--node-timeout", "3s", "--store", "sqlite:" + data + "/rows.db"}, args...)...)
+	shareKey(t, c.dataA, data)
+	c.b = serve(t, data, append([]string{"--open", "--nats", c.url, "--node", "b", "--node-timeout", nodeTimeout, "--store", "sqlite:" + data + "/rows.db"}, args...)...)
 	c.startA()
 	return c
 }
 
+// shareKey gives data directories one key for hashing secrets.
+func shareKey(t *testing.T, dirs ...string) {
+	t.Helper()
+	key := fmt.Appendf(nil, "%032d", rand.Uint64())
+	for _, dir := range dirs {
+		if err := os.WriteFile(filepath.Join(dir, pepperFile), key, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func (c *cluster) startA() {
-	a := serve(c.t, c.dataA, "--open", "--nats", c.url, "--node", "a", "--node-timeout", "3s", "--roles", "mqtt,amqp,https,command,api")
+	a := serve(c.t, c.dataA, "--open", "--nats", c.url, "--node", "a", "--node-timeout", nodeTimeout, "--roles", "mqtt,amqp,https,command,api")
 	c.mu.Lock()
 	c.a = a
 	c.mu.Unlock()
@@ -121,12 +137,12 @@ type rover struct {
 	name string
 	book *ledger
 
-	mu       sync.Mutex
-	conn     mqtt.Client
-	number   int
-	seen     map[string]int // deliveries by command
-	answers  map[string]bool
-	answered int
+	mu      sync.Mutex
+	conn    mqtt.Client
+	number  int
+	seen    map[string]int // deliveries by command
+	answers map[string]bool
+	done    int // answers acknowledged
 }
 
 // move connects to a node, at times while the old connection still stands.
@@ -135,7 +151,7 @@ func (r *rover) move(to *server, hard bool) error {
 	old := r.conn
 	r.mu.Unlock()
 	if old != nil && !hard {
-		old.Disconnect(0)
+		old.Disconnect(5)
 	}
 	conn := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + to.addresses["mqtt"]).SetClientID(r.name).
 		SetAutoReconnect(false).SetOrderMatters(false).SetConnectTimeout(5 * time.Second))
@@ -153,6 +169,24 @@ func (r *rover) move(to *server, hard bool) error {
 		old.Disconnect(0) // long taken over
 	}
 	return nil
+}
+
+// settle waits until the device has sent something from where it is now, if the
+// node lives.
+func (r *rover) settle() {
+	r.mu.Lock()
+	conn := r.conn
+	r.mu.Unlock()
+	for before := r.book.count(); conn.IsConnectionOpen() && r.book.count() == before; {
+		time.Sleep(time.Millisecond) // between two looks
+	}
+}
+
+// waiting is how many of so many commands the device has not answered.
+func (r *rover) waiting(sent int) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return sent - r.done
 }
 
 func (r *rover) command(m mqtt.Message) {
@@ -188,7 +222,10 @@ func (r *rover) work(ctx context.Context) {
 		for _, id := range answers {
 			if publish(conn, r.name+"/responses/"+id+"/200", "done") == nil {
 				r.mu.Lock()
-				delete(r.answers, id)
+				if r.answers[id] {
+					delete(r.answers, id)
+					r.done++
+				}
 				r.mu.Unlock()
 			}
 		}
@@ -207,6 +244,7 @@ func publish(conn mqtt.Client, topic, payload string) error {
 
 // command sends one through whichever node takes it, with a key: exactly once.
 func (c *cluster) command(n int, name string) (id string, err error) {
+	giveUp := time.Now().Add(patience)
 	for try := 0; ; try++ {
 		s := c.node(n + try)
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -220,9 +258,10 @@ func (c *cluster) command(n int, name string) (id string, err error) {
 		if err == nil {
 			return sent.GetId(), nil
 		}
-		if try > 20 {
+		if time.Now().After(giveUp) {
 			return "", err
 		}
+		time.Sleep(20 * time.Millisecond) // a node that starts or dies; the key makes trying again harmless
 	}
 }
 
@@ -239,7 +278,7 @@ func TestDeviceMovesBetweenNodes(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var work sync.WaitGroup
-	for range 2 {
+	for range 4 {
 		work.Go(func() { r.work(ctx) })
 	}
 	sent, failed := make(chan string, 100_000), make(chan error, 1)
@@ -251,6 +290,9 @@ func TestDeviceMovesBetweenNodes(t *testing.T) {
 				return
 			}
 			sent <- id
+			for ctx.Err() == nil && r.waiting(n+1) > 20 {
+				time.Sleep(time.Millisecond) // between two looks
+			}
 		}
 	})
 	var restart sync.WaitGroup
@@ -259,6 +301,7 @@ func TestDeviceMovesBetweenNodes(t *testing.T) {
 		if err := r.move(c.node(n), rand.IntN(2) == 0); err != nil {
 			t.Logf("move %d: %v", n, err) // the node died under it: the next move mends it
 		}
+		r.settle()
 		if killed < kills && n*(kills+1) >= (killed+1)*moves {
 			restart.Wait()
 			c.killA()

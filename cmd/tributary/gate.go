@@ -41,7 +41,23 @@ func (g gate) Refused(r adapters.Refusal) { g.belt.Refused(r) }
 
 // Attach implements adapters.Gate.
 func (g gate) Attach(ctx context.Context, s device.Session, offer func(device.Delivery), lost func()) (adapters.Attachment, error) {
-	return g.commands.Attach(ctx, s, offer, lost)
+	a, err := g.commands.Attach(ctx, s, offer, lost)
+	if err != nil {
+		return nil, err
+	}
+	return attached{a, g.presence.Attached(s)}, nil
+}
+
+// attached is an attachment whose device is shown as present.
+type attached struct {
+	adapters.Attachment
+	left func(device.Leaving)
+}
+
+// Detach implements adapters.Attachment.
+func (a attached) Detach(reason string) {
+	a.Attachment.Detach(reason)
+	a.left(device.LeftClosed)
 }
 
 // Respond implements adapters.Gate.

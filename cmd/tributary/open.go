@@ -40,7 +40,7 @@ func (h *house) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	devices, err := h.openRegistry(ctx, belt)
+	devices, err := h.openRegistry(ctx, belt, node)
 	if err != nil {
 		return err
 	}
@@ -90,9 +90,12 @@ func (h *house) openBelt(ctx context.Context) (*pipeline.Belt, error) {
 }
 
 // openRegistry makes who may speak, on the belt's bucket.
-func (h *house) openRegistry(ctx context.Context, belt *pipeline.Belt) (*registry.Registry, error) {
+func (h *house) openRegistry(ctx context.Context, belt *pipeline.Belt, node *pipeline.Node) (*registry.Registry, error) {
 	pepper, err := registry.LoadPepper(filepath.Join(h.cfg.Data, pepperFile))
 	if err != nil {
+		return nil, err
+	}
+	if err := h.sameKey(ctx, node, pepper); err != nil {
 		return nil, err
 	}
 	bucket, err := belt.Registry(ctx)

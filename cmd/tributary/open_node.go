@@ -2,6 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"path/filepath"
 
 	"github.com/tributary-iot/tributary/command"
 	"github.com/tributary-iot/tributary/device"
@@ -22,6 +27,19 @@ func (h *house) openNode(ctx context.Context, belt *pipeline.Belt) (*pipeline.No
 	}
 	h.add(part{name: "node", stop: node.Leave})
 	return node, nil
+}
+
+// sameKey refuses a node whose key for hashing secrets is not that of the
+// others: it would turn every device away, and they those registered through it.
+func (h *house) sameKey(ctx context.Context, node *pipeline.Node, key []byte) error {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("tributary: which key is it"))
+	err := node.Agree(ctx, "registry-key", hex.EncodeToString(mac.Sum(nil)[:16]))
+	if device.CodeOf(err) == device.Conflict {
+		return fmt.Errorf("the nodes that were here first hash the secrets of devices with another key: copy %s from the data directory of one of them to %s",
+			pepperFile, filepath.Join(h.cfg.Data, pepperFile))
+	}
+	return err
 }
 
 // openPresence makes who is here, and what ends a session from outside its door.

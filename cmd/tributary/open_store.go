@@ -120,13 +120,15 @@ func (k *storeKeeper) begin(ctx context.Context, s *heldStore) (err error) {
 // end stops writing and gives the lease back, as far as it was got.
 func (k *storeKeeper) end(ctx context.Context, s *heldStore) (err error) {
 	s.unserve()
+	var positions map[string]device.Position
 	if s.persister != nil {
 		err = s.persister.Close(ctx)
+		positions = s.persister.Positions()
 	}
 	if s.Store != nil {
 		err = errors.Join(err, s.Store.Close())
 	}
-	return errors.Join(err, s.lease.Free(ctx))
+	return errors.Join(err, s.lease.Free(ctx, positions))
 }
 
 // stop is the store's end.
