@@ -199,7 +199,7 @@ func TestCommandsCommands(t *testing.T) {
 func TestHelpIsThere(t *testing.T) {
 	for _, args := range []string{
 		"device add", "device list", "device show", "device disable", "device enable", "device rm", "device rotate",
-		"send", "commands list", "commands show", "commands watch", "commands cancel", "query", "latest", "tail",
+		"send", "commands list", "commands show", "commands watch", "commands cancel", "query", "latest", "tail", "presence",
 	} {
 		out, _, _ := runLine(t, t.Context(), append(strings.Fields(args), "--help")...)
 		if !strings.Contains(out, "Example") || !strings.Contains(out, "tributary "+args) {
