@@ -101,7 +101,7 @@ func (l *StoreLease) Check(ctx context.Context, store storage.Store) error {
 		if err != nil {
 			return err
 		}
-		if pos.Before(known) {
+		if known.Seq > 0 && pos.Before(known) { // 0: nothing of it was ever stored
 			return fmt.Errorf("pipeline: store %q holds %s up to %d, and this copy of it ends at %d: it is another or an older copy; "+
 				"bring the right one, or give this one its own name with --store-name", l.record.Store, stream, known.Seq, pos.Seq)
 		}

@@ -195,6 +195,8 @@ func TestStandbyTakesTheStoreOver(t *testing.T) {
 			t.Fatalf("%d messages after %d", got, n+1)
 		}
 	}
+	told := time.Now().Add(2 * time.Second) // one has told how far the store is
+	eventually(t, "a report of the store", func() bool { return time.Now().After(told) })
 	one.kill()
 	if err := send([]byte(`{"n":4}`)); err != nil {
 		t.Fatal(err)
