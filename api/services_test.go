@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -132,7 +133,10 @@ func TestSendCommand(t *testing.T) {
 		"no time":     {Parent: "tenants/acme/devices/d", Ttl: durationpb.New(0)},
 		"past":        {Parent: "tenants/acme/devices/d", Ttl: durationpb.New(-time.Second)},
 		"broken time": {Parent: "tenants/acme/devices/d", ResponseTimeout: &durationpb.Duration{Seconds: 1, Nanos: -1}},
-		"long name":   {Parent: "tenants/acme/devices/d", Command: string(make([]byte, 200))},
+		"long name":   {Parent: "tenants/acme/devices/d", Command: strings.Repeat("n", 200)},
+		"two levels":  {Parent: "tenants/acme/devices/d", Command: "a/b"},
+		"wildcard":    {Parent: "tenants/acme/devices/d", Command: "+"},
+		"control":     {Parent: "tenants/acme/devices/d", Command: "a\x00"},
 	} {
 		if _, err := client.SendCommand(ctx, req); err == nil {
 			t.Errorf("%s: sent", name)

@@ -1,13 +1,16 @@
 package device
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Command is the immutable request: what somebody wants a device to do.
 type Command struct {
 	ID              string // ULID: sorts by creation time, unique for good
 	Tenant          string
 	Device          string
-	Name            string // what to do; may be empty
+	Name            string // what to do, one level of a topic: no / + # or control characters; may be empty
 	Payload         []byte
 	ContentType     string
 	Key             string // the sender's idempotency key; "" when it gave none
@@ -31,6 +34,9 @@ func (c *Command) Validate() error {
 	}
 	if len(c.Name) > MaxCommandNameBytes {
 		return Errorf(Invalid, "command name is %d bytes long, the limit is %d", len(c.Name), MaxCommandNameBytes)
+	}
+	if strings.ContainsAny(c.Name, "/+#") {
+		return Errorf(Invalid, "command name %q contains one of / + #, which MQTT topics use: say it in the payload", c.Name)
 	}
 	if len(c.Key) > MaxKeyBytes {
 		return Errorf(Invalid, "command key is %d bytes long, the limit is %d", len(c.Key), MaxKeyBytes)

@@ -79,7 +79,15 @@ func FuzzTelemetrySubject(f *testing.F) {
 
 func FuzzParseTelemetrySubject(f *testing.F) {
 	f.Add("telemetry.default.dev1.a%2Eb")
+	f.Add("command.default.%24")
+	f.Add("default.a=2Eb")
 	f.Fuzz(func(t *testing.T, subject string) {
+		if id, err := parseDeviceSubject("command", subject); err == nil && commandSubject(id) != subject {
+			t.Fatalf("%q and %q mean the same", subject, commandSubject(id))
+		}
+		if id, err := parseDeviceKey(subject); err == nil && deviceKey(id) != subject {
+			t.Fatalf("key %q and %q mean the same", subject, deviceKey(id))
+		}
 		if id, channel, err := ParseTelemetrySubject(subject); err == nil && TelemetrySubject(id, channel) != subject {
 			t.Fatalf("%q and %q mean the same", subject, TelemetrySubject(id, channel))
 		}

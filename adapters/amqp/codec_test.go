@@ -69,11 +69,20 @@ func FuzzAddress(f *testing.F) {
 	})
 }
 
-// FuzzTelemetry takes a whole message from bytes to our words.
+// FuzzTelemetry takes a whole message from bytes to our words, as telemetry and
+// as an answer.
 func FuzzTelemetry(f *testing.F) {
 	m := wire.Message{MessageID: "k", ContentType: "application/json", Properties: wire.Map{{Key: "a", Value: int32(1)}}, Body: []byte(`{"t":1}`)}
 	seed, err := wire.AppendMessage(nil, &m)
 	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	event := wire.Message{CorrelationID: "c", Properties: wire.Map{
+		{Key: "cloudEvents:specversion", Value: "1.0"}, {Key: "cloudEvents:id", Value: "i"}, {Key: "cloudEvents:source", Value: "s"},
+		{Key: "cloudEvents:type", Value: []byte("t")}, {Key: "cloudEvents_time", Value: wire.Timestamp(1)}, {Key: "status", Value: int32(200)},
+	}, Body: []byte("1")}
+	if seed, err = wire.AppendMessage(nil, &event); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(seed)
@@ -85,6 +94,9 @@ func FuzzTelemetry(f *testing.F) {
 		words, err := toTelemetry(&m, device.ID{Tenant: "t", Device: "d"}, "c", false)
 		if err == nil && (words.Validate() != nil || len(words.Payload) > 1<<10) {
 			t.Fatalf("%+v went through", words)
+		}
+		if r, err := toResponse(&m, device.ID{Tenant: "t", Device: "d"}); err == nil && (r.Command == "" || r.Status < 100 || r.Status > 599) {
+			t.Fatalf("%+v went through", r)
 		}
 	})
 }

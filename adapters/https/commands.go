@@ -86,6 +86,10 @@ func acceptsEvents(accept string) bool {
 // getCommands is the poll.
 func (s *Server) getCommands(c *call) (int, error) {
 	o, err := s.pollOptions(c.r)
+	if err == nil {
+		// Only once the body is read does net/http notice that a client leaves.
+		_, err = readBody(c.r, maxSettleBytes)
+	}
 	if err != nil {
 		return 0, err
 	}

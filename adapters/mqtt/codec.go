@@ -106,21 +106,12 @@ func (f commandFilter) topic(c *device.Command) string {
 	if !f.full {
 		return f.base + "commands"
 	}
-	return f.base + "commands/" + c.ID + "/" + escapeName(c.Name)
+	return f.base + "commands/" + c.ID + "/" + c.Name
 }
 
 // responseTopic is where a MQTT 5 device answers.
 func (f commandFilter) responseTopic(c *device.Command) string {
 	return f.base + "responses/" + c.ID
-}
-
-// escapeName keeps a command name fit for a topic name; it can be undone by
-// any percent-decoder.
-func escapeName(name string) string {
-	if !strings.ContainsAny(name, "+#%") {
-		return name
-	}
-	return strings.NewReplacer("%", "%25", "+", "%2B", "#", "%23").Replace(name)
 }
 
 // cut bounds what of a peer's text is repeated in a message.

@@ -30,15 +30,15 @@ func TestCommandTopics(t *testing.T) {
 		for _, c := range []struct{ filter, topic string }{
 			{"dev1/commands", "dev1/commands"}, {"/dev1/commands", "/dev1/commands"},
 			{"commands", "commands"}, {"/commands", "/commands"},
-			{"dev1/commands/#", "dev1/commands/C1/set/50%25%2B"}, {"/dev1/commands/#", "/dev1/commands/C1/set/50%25%2B"},
-			{"commands/#", "commands/C1/set/50%25%2B"}, {"/commands/#", "/commands/C1/set/50%25%2B"},
+			{"dev1/commands/#", "dev1/commands/C1/set 50% é"}, {"/dev1/commands/#", "/dev1/commands/C1/set 50% é"},
+			{"commands/#", "commands/C1/set 50% é"}, {"/commands/#", "/commands/C1/set 50% é"},
 		} {
 			gate := &adaptertest.Gate{}
 			p := join(t, serve(t, mqtt.Config{}, gate), v, "dev1")
 			if got := p.subscribe(c.filter, 2); got != packet.GrantedQoS1 {
 				t.Fatalf("%s: SUBACK %v", c.filter, got)
 			}
-			gate.Send(command("C1", "set/50%+"))
+			gate.Send(command("C1", "set 50% é"))
 			m := want[*packet.Publish](p)
 			if string(m.Topic) != c.topic || m.QoS != 1 || m.Dup || m.Retain || string(m.Payload) != `{"on":true}` {
 				t.Errorf("%s: %+v", c.filter, m)

@@ -24,9 +24,9 @@
 //   - {device}/commands or commands: a command arrives on that very topic, its
 //     payload alone.
 //   - {device}/commands/# or commands/#: it arrives on
-//     {device}/commands/{id}/{name}, or commands/{id}/{name}. In {name} the
-//     characters + # and % are written %2B, %23 and %25; it may be empty. With
-//     both kinds of subscription, the one with # gets the command.
+//     {device}/commands/{id}/{name}, or commands/{id}/{name}. {name} is one
+//     level, for a name holds no / + or #; it may be empty. With both kinds of
+//     subscription, the one with # gets the command.
 //
 // QoS 1 gives a receipt: PUBACK settles the command as delivered, a PUBACK with
 // a failure reason (MQTT 5) as rejected. With QoS 0 it is settled as

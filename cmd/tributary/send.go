@@ -33,7 +33,7 @@ const (
 type sendCmd struct {
 	clientFlags
 	Device          string        `arg:"" help:"The device: NAME, or NAME@TENANT."`
-	Name            string        `arg:"" help:"What it should do."`
+	Name            string        `arg:"" help:"What it should do: at most 128 bytes, without / + #."`
 	Payload         string        `arg:"" optional:"" help:"Text to send with it; @FILE sends a file, - standard input."`
 	Wait            time.Duration `env:"-" placeholder:"D" help:"Wait until the command has ended, at most this long."`
 	OneWay          bool          `env:"-" help:"Expect no answer: DELIVERED is the end."`

@@ -100,7 +100,8 @@ type Command struct {
 	Id     string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	Tenant string `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	Device string `protobuf:"bytes,4,opt,name=device,proto3" json:"device,omitempty"`
-	// What the device should do.
+	// What the device should do: at most 128 bytes, without / + # and control
+	// characters; may be empty.
 	Command     string `protobuf:"bytes,5,opt,name=command,proto3" json:"command,omitempty"`
 	Payload     []byte `protobuf:"bytes,6,opt,name=payload,proto3" json:"payload,omitempty"`
 	ContentType string `protobuf:"bytes,7,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
@@ -419,7 +420,9 @@ func (x *CommandEvent) GetContentType() string {
 type SendCommandRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "tenants/{tenant}/devices/{device}".
-	Parent      string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// What the device should do: at most 128 bytes, without / + # and control
+	// characters; may be empty.
 	Command     string `protobuf:"bytes,2,opt,name=command,proto3" json:"command,omitempty"`
 	Payload     []byte `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
 	ContentType string `protobuf:"bytes,4,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
