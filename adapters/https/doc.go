@@ -45,7 +45,10 @@
 // Settling carries lock_token (and for :reject perhaps reason) in a JSON object,
 // a form or the query. A token is good for one delivery until it is settled, the
 // lock runs out or another session of the device takes over; then it is stale:
-// 409. An answer to a command that is still locked settles it too.
+// 409. A settlement repeated as it was, because its 204 got lost, is answered
+// 204 again, for five minutes at least unless 10,000 others came since; so is an
+// answer repeated with the same status, type and body. An answer to a command
+// that is still locked settles it too, and an :accept after it is such a repeat.
 //
 // Concurrent polls of a device share one session. It ends shortly after the
 // last poll, once no lock is outstanding, or when the device attaches elsewhere.

@@ -14,6 +14,7 @@ type hub struct {
 	cfg     Config
 	gate    adapters.Gate
 	metrics *metrics
+	repeats repeats
 
 	mu       sync.Mutex
 	sessions map[device.ID]*session

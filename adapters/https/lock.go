@@ -17,7 +17,8 @@ type lock struct {
 	until    time.Time
 	timer    *time.Timer
 	owner    *poll // whose window it takes
-	settling bool  // a settlement is on its way to the gate
+	settling int   // settlements on their way to the gate, all of one kind
+	kind     device.OutcomeKind
 }
 
 // errStale is one answer for every lock that is not, or no longer, there.
@@ -61,7 +62,7 @@ func (s *session) drop(l *lock) {
 // command was still the caller's to settle.
 func (s *session) free(l *lock) bool {
 	s.mu.Lock()
-	mine := l.token == "" || s.locks[l.Command.ID] == l && !l.settling
+	mine := l.token == "" || s.locks[l.Command.ID] == l && l.settling == 0
 	ask := func() {}
 	if mine {
 		s.drop(l)
@@ -96,16 +97,21 @@ func (s *session) abandon(l *lock) {
 
 // settle ends the lock that token stands for, and answers when that is durable.
 func (s *session) settle(ctx context.Context, srv *Server, id, token string, o device.Outcome) error {
-	l := s.claim(id, token)
+	l := s.claim(id, token, o.Kind)
 	if l == nil {
 		return errStale
 	}
 	err := srv.confirm(ctx, func(done func(error)) error {
-		l.hold.attachment.Settle(id, l.Attempt, o, done)
+		l.hold.attachment.Settle(id, l.Attempt, o, func(err error) {
+			if err == nil {
+				s.hub.repeats.remember(settled{s.id, id, token}, o.Kind) // even if nobody waits any more
+			}
+			done(err)
+		})
 		return nil
 	})
 	s.mu.Lock()
-	l.settling = false
+	l.settling--
 	s.mu.Unlock()
 	if err == nil || !device.CodeOf(err).Retryable() {
 		s.free(l) // else the device may try again while the lock lasts
@@ -113,15 +119,17 @@ func (s *session) settle(ctx context.Context, srv *Server, id, token string, o d
 	return err
 }
 
-// claim finds a lock by its token and marks it as being settled.
-func (s *session) claim(id, token string) *lock {
+// claim finds a lock by its token and marks it as being settled. The same
+// settlement may be under way already: its device did not wait for the answer.
+func (s *session) claim(id, token string, kind device.OutcomeKind) *lock {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.locks[id]
-	if l == nil || l.settling || subtle.ConstantTimeCompare([]byte(l.token), []byte(token)) != 1 {
+	if l == nil || l.settling > 0 && l.kind != kind || subtle.ConstantTimeCompare([]byte(l.token), []byte(token)) != 1 {
 		return nil
 	}
-	l.settling = true
+	l.settling++
+	l.kind = kind
 	return l
 }
 
@@ -132,5 +140,6 @@ func (s *session) answered(id string) {
 	s.mu.Unlock()
 	if l != nil && s.free(l) {
 		l.settle(device.Accepted, "answered")
+		s.hub.repeats.remember(settled{s.id, id, l.token}, device.Accepted)
 	}
 }

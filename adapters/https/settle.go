@@ -21,22 +21,23 @@ var verbs = map[string]device.OutcomeKind{
 	"reject":  device.Rejected,
 }
 
-// settle ends a lock by its token: 204 once that is durable, 409 when stale.
+// settle ends a lock by its token: 204 once that is durable, and again when the
+// device repeats it; 409 when the token is stale.
 func (s *Server) settle(c *call) (int, error) {
 	token, reason, err := settlement(c)
 	if err != nil {
 		return 0, err
-	}
-	sess := s.hub.find(c.device)
-	if sess == nil {
-		return 0, errStale
 	}
 	outcome := device.Outcome{Kind: verbs[c.route.verb], Reason: reason}
 	if outcome.Kind == device.Released && reason == "" {
 		outcome.Reason = "released"
 	}
 	c.bodyRead()
-	if err := sess.settle(c.r.Context(), s, c.route.command, token, outcome); err != nil {
+	err = errStale
+	if sess := s.hub.find(c.device); sess != nil {
+		err = sess.settle(c.r.Context(), s, c.route.command, token, outcome)
+	}
+	if err != nil && !s.hub.repeats.was(settled{c.device, c.route.command, token}, outcome.Kind) {
 		return 0, err
 	}
 	return c.done()

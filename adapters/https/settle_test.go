@@ -37,8 +37,18 @@ func TestSettle(t *testing.T) {
 		if r := settle(c1, "accept", "", `{"lock_token":"`+c1.LockToken+`"}`); r.status != 204 {
 			t.Errorf("accept: %d %q", r.status, r.body)
 		}
-		if r := settle(c1, "accept", "?lock_token="+c1.LockToken, ""); r.status != 409 {
-			t.Errorf("a second accept: %d", r.status)
+		if r := settle(c1, "accept", "?lock_token="+c1.LockToken, ""); r.status != 204 {
+			t.Errorf("the same accept again: %d", r.status)
+		}
+		for what, r := range map[string]reply{
+			"another outcome":        settle(c1, "reject", "?lock_token="+c1.LockToken, ""),
+			"another token":          settle(c1, "accept", "?lock_token=guess", ""),
+			"another command":        settle(offer{ID: "c2"}, "accept", "?lock_token="+c1.LockToken, ""),
+			"another device's token": h.do("POST", "/v1/devices/dev2/commands/c1:accept?lock_token="+c1.LockToken, ""),
+		} {
+			if r.status != 409 {
+				t.Errorf("after the accept, %s: %d", what, r.status)
+			}
 		}
 		c2 := h.poll("")
 		if r := settle(c2, "reject", "?lock_token="+c2.LockToken, "reason=too+hot"); r.status != 204 {
@@ -158,6 +168,7 @@ func TestRespond(t *testing.T) {
 		f(204, "/c1/response?status=500", "broken")
 		synctest.Wait()
 		h.wantSettled("c1/1=accepted")
-		f(409, "/c1:accept?lock_token="+o.LockToken, "")
+		f(204, "/c1:accept?lock_token="+o.LockToken, "") // says again what the answer said
+		f(409, "/c1:reject?lock_token="+o.LockToken, "")
 	})
 }
