@@ -15,7 +15,7 @@ RACE    := $(if $(HAVE_CC),-race)
 GO_FILES = git ls-files -co --exclude-standard -- '*.go' ':!*.pb.go' ':!*.pb.gw.go'
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint vuln proto proto-check bench fuzz
+.PHONY: help run build test lint vuln proto proto-check bench fuzz corpus
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,3 +51,6 @@ bench: ## the load generator, on this machine: ARGS='--help' says what it can do
 
 fuzz: ## every fuzz target for FUZZTIME (10s) each
 	@tools/fuzz.sh $(FUZZTIME)
+
+corpus: ## fuzz, and keep the few inputs that reach new code: ARGS='-for 1m normalize:FuzzCBOR'
+	go run -C tools ./corpus $(ARGS)

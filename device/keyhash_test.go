@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,4 +55,20 @@ func TestKeyHash(t *testing.T) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
+}
+
+// FuzzKeyHash reads names of keys and certificates that somebody typed.
+func FuzzKeyHash(f *testing.F) {
+	f.Add([]byte("00ff" + strings.Repeat("0a", 30)))
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if h, err := device.ParseKeyHash(string(text)); err == nil {
+			if again, err := device.ParseKeyHash(h.String()); err != nil || again != h || h.IsZero() {
+				t.Fatalf("%s came back as %s, %v", h, again, err)
+			}
+		}
+		if h, err := device.KeyHashOfPEM(text); err == nil && h.IsZero() || err != nil && device.CodeOf(err) != device.Invalid {
+			t.Fatalf("%s, %v", h, err)
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/device/devicepb"
 )
 
@@ -26,6 +27,22 @@ func FuzzUnmarshalCommand(f *testing.F) {
 			if err != nil || !bytes.Equal(devicepb.MarshalCommandEvent(again), b) {
 				t.Fatalf("%+v came back as %+v, %v", e, again, err)
 			}
+		}
+	})
+}
+
+// FuzzUnmarshalPresence reads bytes as a presence event.
+func FuzzUnmarshalPresence(f *testing.F) {
+	f.Add(devicepb.MarshalPresence(&device.PresenceEvent{Session: device.Session{Device: device.ID{Tenant: "t", Device: "d"}}, ID: "s", Since: at, At: at}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		e, err := devicepb.UnmarshalPresence(data)
+		if err != nil {
+			return
+		}
+		b := devicepb.MarshalPresence(e)
+		again, err := devicepb.UnmarshalPresence(b)
+		if err != nil || !bytes.Equal(devicepb.MarshalPresence(again), b) {
+			t.Fatalf("%+v came back as %+v, %v", e, again, err)
 		}
 	})
 }
