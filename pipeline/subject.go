@@ -36,6 +36,9 @@ const (
 	upperHex           = "0123456789ABCDEF"
 )
 
+// TelemetryRoot is the first level of the subjects of TELEMETRY.
+const TelemetryRoot = telemetryRoot
+
 // errSubject covers every subject these functions did not make.
 var errSubject = errors.New("pipeline: not a subject of ours")
 

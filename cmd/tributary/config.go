@@ -39,7 +39,7 @@ type listeners struct {
 	MQTTS      string `name:"mqtts" default:"off" placeholder:"ADDR" help:"MQTT over TLS: not built yet, only \"off\"."`
 	AMQPS      string `name:"amqps" default:"off" placeholder:"ADDR" help:"AMQP over TLS: not built yet, only \"off\"."`
 	HTTPS      string `name:"https" default:"off" placeholder:"ADDR" help:"HTTPS: not built yet, only \"off\"."`
-	NATSListen string `name:"nats-listen" default:"off" placeholder:"ADDR" help:"NATS for stream consumers: not built yet, only \"off\"."`
+	NATSListen string `name:"nats-listen" default:"127.0.0.1:4222" placeholder:"ADDR" help:"NATS for stream consumers: user \"reader\", password the operator's token, TELEMETRY only. Not with --nats. Loopback only until it speaks TLS."`
 }
 
 // limits bound what a device may ask of the server and what the server keeps.
@@ -56,12 +56,12 @@ const off = "off"
 
 // validate refuses what would be unsafe or is not there yet, before anything is bound.
 func (c *serveConfig) validate() error {
-	for name, addr := range map[string]string{"mqtts": c.MQTTS, "amqps": c.AMQPS, "https": c.HTTPS, "nats-listen": c.NATSListen} {
+	for name, addr := range map[string]string{"mqtts": c.MQTTS, "amqps": c.AMQPS, "https": c.HTTPS} {
 		if addr != off {
 			return fmt.Errorf("--%s: this door is not built yet; leave it out or say --%s off", name, name)
 		}
 	}
-	for name, addr := range map[string]string{"grpc": c.GRPC, "admin": c.Admin} {
+	for name, addr := range map[string]string{"grpc": c.GRPC, "admin": c.Admin, "nats-listen": c.NATSListen} {
 		if addr != off && !loopback(addr) {
 			return fmt.Errorf("--%s %s: only a loopback address is safe until this door speaks TLS; use 127.0.0.1:PORT and a tunnel", name, addr)
 		}

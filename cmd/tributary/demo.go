@@ -56,6 +56,6 @@ func (d *demoCmd) Run(ctx context.Context) error {
 // and quiet but for what goes wrong.
 func demoConfig(dir string) (serveConfig, error) {
 	cfg, err := parseServe("--open", "--data", dir, "--log-level", "warn",
-		"--mqtt", "127.0.0.1:0", "--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+		"--mqtt", "127.0.0.1:0", "--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0")
 	return cfg, err
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/tributary-iot/tributary/pipeline/embedded"
 )
 
 // house is the running server:
@@ -31,6 +33,7 @@ type house struct {
 
 	addresses map[string]string // of every open door
 	token     string            // the operator's
+	nats      *embedded.Server  // nil: somebody else runs it
 	parts     []part
 }
 

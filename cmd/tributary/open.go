@@ -12,7 +12,6 @@ import (
 	"github.com/tributary-iot/tributary/api"
 	"github.com/tributary-iot/tributary/command"
 	"github.com/tributary-iot/tributary/pipeline"
-	"github.com/tributary-iot/tributary/pipeline/embedded"
 	"github.com/tributary-iot/tributary/presence"
 	"github.com/tributary-iot/tributary/registry"
 )
@@ -55,6 +54,9 @@ func (h *house) open(ctx context.Context) (err error) {
 	if err := h.openDoors(gate{registry: devices, belt: belt, commands: commands, presence: here}, belt.MaxMessageBytes()); err != nil {
 		return err
 	}
+	if err := h.openNATSDoor(ctx); err != nil {
+		return err
+	}
 	needs := api.Needs{Devices: devices, Commands: commands, Reader: store, Feed: liveFeed{belt}, Presence: sessionList{sessions}, Barrier: store.barrier}
 	if err := h.openAPI(needs); err != nil {
 		return err
@@ -72,13 +74,10 @@ func (h *house) openBelt(ctx context.Context) (*pipeline.Belt, error) {
 		Logger: h.log.With("room", "pipeline"), Registerer: h.metrics,
 	}
 	if h.cfg.NATS == "" {
-		server, err := embedded.Start(embedded.Options{
-			Dir: filepath.Join(h.cfg.Data, "nats"), Durability: embedded.Durability(h.cfg.Durability), Logger: h.log.With("room", "nats"),
-		})
+		server, err := h.startNATS()
 		if err != nil {
 			return nil, err
 		}
-		h.add(part{name: "nats", stop: server.Shutdown})
 		options.Server, options.Durability = server, pipeline.Durability(h.cfg.Durability)
 	}
 	belt, err := pipeline.Open(ctx, options)

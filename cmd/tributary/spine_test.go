@@ -227,7 +227,7 @@ func TestSecondServerOnOneDirectory(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	out, err := program(ctx, "serve", "--data", data, "--open", "--mqtt", "127.0.0.1:0", "--amqp", "127.0.0.1:0",
-		"--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0").CombinedOutput()
+		"--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), data) {
 		t.Errorf("a second server: %v, %q", err, out)
 	}

@@ -29,7 +29,7 @@ const (
 // everyRoom is what cmd/tributary ties together.
 var everyRoom = []string{
 	"adapters", "adapters/amqp", "adapters/https", "adapters/mqtt", "api", "command", "device",
-	"device/devicepb", "normalize", "pipeline", "pipeline/embedded", "presence", "proto/tributary/v1",
+	"device/devicepb", "normalize", "pipeline", "pipeline/embedded", "pipeline/natsdoor", "presence", "proto/tributary/v1",
 	"registry", "storage", "storage/sqlite",
 }
 
@@ -60,6 +60,10 @@ var layers = []room{
 			"github.com/nats-io/nats.go", "github.com/nats-io/nuid", "github.com/synadia-io/orbit.go/jetstreamext",
 			"golang.org/x/sync", prometheus,
 		},
+		tests: []string{"pipeline/embedded"},
+	},
+	{
+		path: "pipeline/natsdoor", others: []string{"github.com/nats-io/nats.go", prometheus},
 		tests: []string{"pipeline/embedded"},
 	},
 	{path: "pipeline/embedded", others: []string{"github.com/nats-io/nats-server/v2", prometheus}},

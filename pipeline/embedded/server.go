@@ -1,12 +1,11 @@
 // Package embedded runs a NATS server with JetStream inside this process, and
-// is the only one that imports nats-server. It listens on no port: the
-// pipeline reaches it through an in-process connection with a credential made
-// anew at every start.
+// is the only one that imports nats-server. The pipeline reaches it through an
+// in-process connection with a credential made anew at every start; on the
+// network it listens for stream consumers only, when told to (readers.go).
 package embedded
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -41,18 +40,22 @@ type Options struct {
 	Dir        string       // holds the streams; made when missing; one process at a time
 	Durability Durability   // default Strict
 	MaxStore   int64        // bytes of all streams together, the hard stop; 0: three quarters of the free disk
+	Readers    *Readers     // stream consumers on the network; nil: none
 	Logger     *slog.Logger // nil: silent
 }
 
 // Server is a running NATS server.
 type Server struct {
-	ns       *server.Server
-	lock     *dirLock
-	user     string
-	password string
-	once     sync.Once
-	done     chan struct{} // closed when stopped
-	stopErr  error         // valid then
+	lock   *dirLock
+	keeper *keeper
+
+	mu        sync.Mutex
+	ns        *server.Server
+	listening bool // the readers' door is open
+
+	once    sync.Once
+	done    chan struct{} // closed when stopped
+	stopErr error         // valid then
 }
 
 // Start locks the directory, recovers what is stored and answers when the
@@ -68,14 +71,23 @@ func Start(o Options) (*Server, error) {
 	if o.Durability != Strict && o.Durability != Relaxed {
 		return nil, fmt.Errorf("embedded nats: durability %q is neither strict nor relaxed", o.Durability)
 	}
+	var err error
+	if o.Readers, err = o.Readers.withDefaults(); err != nil {
+		return nil, fmt.Errorf("embedded nats: %w", err)
+	}
 	if err := os.MkdirAll(o.Dir, 0o750); err != nil {
 		return nil, fmt.Errorf("embedded nats: %w", err)
+	}
+	if o.Readers != nil {
+		o.Readers.full = func() {
+			log(o.Logger).Warn("a reader was turned away: too many are connected", "limit", o.Readers.MaxConnections)
+		}
 	}
 	lock, err := lockDir(o.Dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{lock: lock, user: "tributary", password: rand.Text(), done: make(chan struct{})}
+	s := &Server{lock: lock, keeper: newKeeper(o.Readers), done: make(chan struct{})}
 	if err := s.start(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("embedded nats: %w", err), lock.release())
 	}
@@ -83,18 +95,24 @@ func Start(o Options) (*Server, error) {
 }
 
 func (s *Server) start(o Options) error {
-	ns, err := server.NewServer(&server.Options{
+	options := &server.Options{
 		ServerName:                 "tributary",
-		DontListen:                 true,
+		DontListen:                 true, // until Listen
 		NoSigs:                     true,
-		CustomClientAuthentication: credential{s.user, s.password},
+		CustomClientAuthentication: s.keeper,
 		MaxPayload:                 MaxPayload,
 		JetStream:                  true,
 		StoreDir:                   filepath.Clean(o.Dir),
 		JetStreamMaxStore:          o.MaxStore, // 0: nats-server takes three quarters of what is free
 		SyncAlways:                 o.Durability == Strict,
 		DisableJetStreamBanner:     true,
-	})
+	}
+	if o.Readers != nil {
+		if err := o.Readers.apply(options); err != nil {
+			return err
+		}
+	}
+	ns, err := server.NewServer(options)
 	if err != nil {
 		return err
 	}
@@ -111,6 +129,12 @@ func (s *Server) start(o Options) error {
 		s.stop()
 		return errors.New("JetStream did not start; the log says why")
 	}
+	if o.Readers != nil {
+		if err := s.admit(ns); err != nil {
+			s.stop()
+			return err
+		}
+	}
 	return nil
 }
 
@@ -118,7 +142,10 @@ func (s *Server) start(o Options) error {
 func (s *Server) InProcessConn() (net.Conn, error) { return s.ns.InProcessConn() }
 
 // Credentials are the user and password of the in-process connection.
-func (s *Server) Credentials() (user, password string) { return s.user, s.password }
+func (s *Server) Credentials() (user, password string) { return ownUser, s.keeper.own }
+
+// PorterCredentials are those of the in-process connection in the readers' account.
+func (s *Server) PorterCredentials() (user, password string) { return porterUser, s.keeper.porter }
 
 // Healthy says whether JetStream works. A failed write or fsync is sticky: the
 // server must be restarted, because what the disk holds is not known any more.
@@ -153,4 +180,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) stop() {
 	s.ns.Shutdown()
 	s.ns.WaitForShutdown()
+}
+
+func log(l *slog.Logger) *slog.Logger {
+	if l == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return l
 }
