@@ -131,7 +131,7 @@ func (p *Porter) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return p.outside.FlushWithContext(ctx)
+	return p.outside.FlushTimeout(requestTimeout)
 }
 
 func (p *Porter) connect(side, user, password string, back func()) (*nats.Conn, error) {
