@@ -93,6 +93,11 @@ type Reader interface {
 	// with equal time the one stored last wins. Kinds may be mixed.
 	Points(ctx context.Context, q PointQuery) ([]Point, error)
 
+	// Buckets answers the same points in buckets of equal length, oldest first,
+	// without the empty ones: at most Limit of them, the newest when there are
+	// more. Memory is bounded by Limit, not by how many points are in a bucket.
+	Buckets(ctx context.Context, q BucketQuery) ([]Bucket, error)
+
 	// Latest answers the last value of every series of one device (device set)
 	// or of the tenant (device empty), ordered by device, channel, name.
 	// A measurement dated more than 10 minutes after its stream time counts as
@@ -141,6 +146,30 @@ type PointQuery struct {
 type Point struct {
 	Time  time.Time
 	Value device.Value
+}
+
+// BucketQuery asks for one series in buckets.
+type BucketQuery struct {
+	Tenant, Device, Channel, Name string
+	Since, Until                  time.Time     // measurement time; zero: unbounded
+	Step                          time.Duration // length of a bucket: whole microseconds
+	Limit                         int           // buckets, 1 to 10,000
+}
+
+// Bucket sums up the points of a series in [Start, Start+Step). Start is a
+// whole number of steps after 1970-01-01 00:00 UTC, whatever Since is; the
+// points are only those in [Since, Until), so the first and the last bucket may
+// be cut by them.
+type Bucket struct {
+	Start       time.Time
+	Count       int64 // points of any kind, at least 1
+	First, Last Point
+
+	// Numbers is how many of the points are doubles or integers, NaN left out.
+	// The next three are of those, as doubles, and zero when there are none.
+	// Points are added newest first, so that a sum is the same each time.
+	Numbers       int64
+	Min, Max, Sum float64
 }
 
 // LatestQuery asks for last values.

@@ -136,6 +136,10 @@ func BenchmarkRead(b *testing.B) {
 			_, err := st.Points(b.Context(), storage.PointQuery{Tenant: "default", Device: name(), Channel: "room", Name: "temperature", Limit: 100_000})
 			return err
 		}},
+		{"all points in buckets of 5 minutes", func() error {
+			_, err := st.Buckets(b.Context(), storage.BucketQuery{Tenant: "default", Device: name(), Channel: "room", Name: "temperature", Step: 5 * time.Minute, Limit: 10_000})
+			return err
+		}},
 		{"newest 10 messages", func() error {
 			_, err := st.Messages(b.Context(), storage.MessageQuery{Tenant: "default", Device: name(), Limit: 10})
 			return err

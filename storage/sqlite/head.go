@@ -146,17 +146,7 @@ func (d *deviceHead) create(channel, name string) *seriesHead {
 
 // add takes one value and answers the memory it takes.
 func (s *seriesHead) add(in *incoming, m *device.Measurement) int64 {
-	p, size := point{time: micros(m.Time), kind: m.Value.Kind()}, int64(pointOverhead)
-	switch p.kind {
-	case device.KindString, device.KindBytes:
-		p.bits = uint64(len(s.texts))
-		text := strings.Clone(m.Value.Text())
-		s.texts = append(s.texts, text)
-		size += int64(len(text)) + 16
-	default:
-		p.bits = valueBits(m.Value)
-	}
-	s.points = append(s.points, p)
+	p, size := s.addPoint(m)
 	effective := p.time
 	if effective > in.stored+clockSlack {
 		effective = in.stored
@@ -168,6 +158,22 @@ func (s *seriesHead) add(in *incoming, m *device.Measurement) int64 {
 		s.last.time, s.last.pos, s.last.value = effective, in.pos, s.value(p)
 	}
 	return size
+}
+
+// addPoint takes the value alone.
+func (s *seriesHead) addPoint(m *device.Measurement) (p point, size int64) {
+	p, size = point{time: micros(m.Time), kind: m.Value.Kind()}, int64(pointOverhead)
+	switch p.kind {
+	case device.KindString, device.KindBytes:
+		p.bits = uint64(len(s.texts))
+		text := strings.Clone(m.Value.Text())
+		s.texts = append(s.texts, text)
+		size += int64(len(text)) + 16
+	default:
+		p.bits = valueBits(m.Value)
+	}
+	s.points = append(s.points, p)
+	return p, size
 }
 
 // value gives p as the word.

@@ -10,12 +10,7 @@ import (
 
 // bucketOf is the start of the partition a stream time belongs to.
 func (s *Store) bucketOf(stored int64) int64 {
-	every := s.cfg.PartitionEvery.Microseconds()
-	rest := stored % every
-	if rest < 0 {
-		rest += every
-	}
-	return stored - rest
+	return floorTo(stored, s.cfg.PartitionEvery.Microseconds())
 }
 
 // partitionFor finds or makes the partition of a bucket. One that outgrew its

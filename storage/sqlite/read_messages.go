@@ -76,7 +76,7 @@ func (c *collector) collect(v *view) error {
 		return err
 	}
 	for _, owner := range []int64{deviceID, groupOf(id)} {
-		err := v.walk(heldMessages(), owner, c.since, c.until, c.done, func(_ int64, body []byte) error {
+		err := v.walk(heldMessages(), owner, c.since, c.until, c.done, func(body []byte) error {
 			records, err := decodeBlock(body)
 			if err != nil {
 				return err

@@ -1,139 +1,122 @@
 package sqlite
 
 import (
-	"bytes"
-	"cmp"
 	"context"
+	"math"
 	"slices"
+	"time"
 
 	"github.com/tributary-iot/tributary/device"
-	"github.com/tributary-iot/tributary/device/devicepb"
 	"github.com/tributary-iot/tributary/storage"
 )
 
 // Points answers the values of one series, oldest first, the newest q.Limit.
-func (s *Store) Points(ctx context.Context, q storage.PointQuery) ([]storage.Point, error) {
+func (s *Store) Points(ctx context.Context, q storage.PointQuery) (out []storage.Point, err error) {
 	if err := checkLimit(q.Limit, 100_000); err != nil {
 		return nil, err
 	}
-	c := &pointCollector{want: q.Limit, sorted: true}
-	c.since, c.until = window(q.Since, q.Until)
-	err := s.read(ctx, "points", func(v *view) error { return c.collect(v, &q) })
+	of := seriesName{device.ID{Tenant: q.Tenant, Device: q.Device}, seriesKey{q.Channel, q.Name}}
+	since, until := window(q.Since, q.Until)
+	err = s.sweepPoints(ctx, "points", of, since, until, func(p point, texts []string) bool {
+		out = append(out, toPoint(p, texts))
+		return len(out) < q.Limit
+	})
 	if err != nil {
 		return nil, err
 	}
-	c.trim()
-	out := make([]storage.Point, len(c.found))
-	for i, p := range c.found {
-		out[i] = storage.Point{Time: fromMicros(p.time), Value: p.value}
-	}
+	slices.Reverse(out)
 	return out, nil
 }
 
-// pointCollector gathers the newest points with different times.
-type pointCollector struct {
-	want         int
-	since, until int64
-	found        []foundPoint
-	sorted       bool
+func toPoint(p point, texts []string) storage.Point {
+	return storage.Point{Time: fromMicros(p.time), Value: makeValue(p, texts)}
 }
 
-type foundPoint struct {
-	time  int64
-	seal  int64           // of equal times the highest seal was stored last,
-	pos   device.Position // then the highest position (zero from heads and chunks, which keep one of equal times)
-	value device.Value
+// Buckets answers the same in buckets, oldest first, the newest q.Limit.
+func (s *Store) Buckets(ctx context.Context, q storage.BucketQuery) (out []storage.Bucket, err error) {
+	if err := checkLimit(q.Limit, 10_000); err != nil {
+		return nil, err
+	}
+	step := q.Step.Microseconds()
+	if step < 1 || q.Step%time.Microsecond != 0 {
+		return nil, device.Errorf(device.Invalid, "step is %s: it must be a positive number of microseconds", q.Step)
+	}
+	of := seriesName{device.ID{Tenant: q.Tenant, Device: q.Device}, seriesKey{q.Channel, q.Name}}
+	since, until := window(q.Since, q.Until)
+	f := folder{step: step, limit: q.Limit}
+	if err := s.sweepPoints(ctx, "buckets", of, since, until, f.take); err != nil {
+		return nil, err
+	}
+	f.flush()
+	slices.Reverse(f.out)
+	return f.out, nil
 }
 
-func (c *pointCollector) collect(v *view, q *storage.PointQuery) error {
-	id, key := device.ID{Tenant: q.Tenant, Device: q.Device}, seriesKey{q.Channel, q.Name}
-	for i := len(v.heads) - 1; i >= 0; i-- {
-		ps, texts := v.heads[i].points(id, key)
-		c.take(v.heads[i].seal, lastOfEach(slices.Clone(ps)), texts)
-	}
-	seriesID, err := v.one(`SELECT s.id FROM series s JOIN device d ON d.id = s.device_id
-		WHERE d.tenant = ? AND d.name = ? AND s.channel = ? AND s.name = ?`, q.Tenant, q.Device, q.Channel, q.Name)
-	if err != nil || seriesID == 0 {
-		return err
-	}
-	err = v.walk(heldPoints(), seriesID, c.since, c.until, c.done, func(seal int64, body []byte) error {
-		ps, texts, err := decodeChunk(body)
-		if err != nil {
-			return err
-		}
-		c.take(seal, ps, texts)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return v.walk(heldSparsePoints(), groupOf(id), c.since, c.until, c.done, func(seal int64, body []byte) error {
-		return c.takeSparse(seal, body, q)
-	})
+// folder folds points that come newest first into buckets.
+type folder struct {
+	step  int64
+	limit int
+	out   []storage.Bucket
+
+	open        bool
+	start       int64 // of the bucket being filled
+	bucket      storage.Bucket
+	first, last point // in it, so far
+	texts       [2][]string
 }
 
-// takeSparse adds the points of the series among the messages of a group.
-func (c *pointCollector) takeSparse(seal int64, block []byte, q *storage.PointQuery) error {
-	records, err := decodeBlock(block)
-	if err != nil {
-		return err
+func (f *folder) take(p point, texts []string) bool {
+	if start := floorTo(p.time, f.step); !f.open || start != f.start {
+		f.flush()
+		if len(f.out) == f.limit {
+			return false
+		}
+		f.open, f.start = true, start
+		f.bucket = storage.Bucket{Start: fromMicros(start)}
+		f.last, f.texts[1] = p, texts
 	}
-	for i := range records {
-		if !bytes.Contains(records[i].body, []byte(q.Device)) {
-			continue
-		}
-		m, err := devicepb.UnmarshalMessage(records[i].body)
-		if err != nil {
-			return damaged(err.Error())
-		}
-		if m.Device != q.Device || m.Tenant != q.Tenant || m.Channel != q.Channel {
-			continue
-		}
-		for _, x := range m.Measurements {
-			if t := micros(x.Time); x.Name == q.Name && x.Value.Kind() != device.KindNone && t >= c.since && t < c.until {
-				c.found = append(c.found, foundPoint{t, seal, records[i].pos, x.Value})
-				c.sorted = false
-			}
-		}
+	f.first, f.texts[0] = p, texts
+	f.bucket.Count++
+	if x, ok := number(p); ok {
+		f.addNumber(x)
 	}
-	return nil
+	return true
 }
 
-// take adds points of rising, different times.
-func (c *pointCollector) take(seal int64, ps []point, texts []string) {
-	for _, p := range ps {
-		if p.time >= c.since && p.time < c.until {
-			c.found = append(c.found, foundPoint{time: p.time, seal: seal, value: makeValue(p, texts)})
-			c.sorted = false
-		}
+func (f *folder) addNumber(x float64) {
+	b := &f.bucket
+	if b.Numbers == 0 {
+		b.Min, b.Max = x, x
 	}
+	b.Numbers, b.Min, b.Max, b.Sum = b.Numbers+1, min(b.Min, x), max(b.Max, x), b.Sum+x
 }
 
-// done says whether no point at end, or before, is wanted.
-func (c *pointCollector) done(end int64) bool {
-	if len(c.found) < c.want {
-		return false
-	}
-	c.trim()
-	return len(c.found) == c.want && c.found[0].time > end
-}
-
-// trim sorts, keeps of equal times the one stored last, and of all the newest.
-func (c *pointCollector) trim() {
-	if c.sorted {
+func (f *folder) flush() {
+	if !f.open {
 		return
 	}
-	slices.SortStableFunc(c.found, func(a, b foundPoint) int { // stable: within a message the later wins
-		return cmp.Or(cmp.Compare(a.time, b.time), cmp.Compare(a.seal, b.seal), cmp.Compare(a.pos.Epoch, b.pos.Epoch), cmp.Compare(a.pos.Seq, b.pos.Seq))
-	})
-	kept := c.found[:0]
-	for i, p := range c.found {
-		if i+1 == len(c.found) || c.found[i+1].time != p.time {
-			kept = append(kept, p)
-		}
+	f.bucket.First, f.bucket.Last = toPoint(f.first, f.texts[0]), toPoint(f.last, f.texts[1])
+	f.out, f.open = append(f.out, f.bucket), false
+}
+
+// number is p as a double; not ok for other kinds, and for NaN, which would
+// make everything it is added to NaN.
+func number(p point) (x float64, ok bool) {
+	switch p.kind {
+	case device.KindDouble:
+		x = math.Float64frombits(p.bits)
+		return x, !math.IsNaN(x)
+	case device.KindInt:
+		return float64(int64(p.bits)), true
 	}
-	if extra := len(kept) - c.want; extra > 0 {
-		kept = append(kept[:0], kept[extra:]...)
+	return 0, false
+}
+
+// floorTo is the highest multiple of step that is not above t.
+func floorTo(t, step int64) int64 {
+	rest := t % step
+	if rest < 0 {
+		rest += step
 	}
-	c.found, c.sorted = kept, true
+	return t - rest
 }

@@ -151,10 +151,16 @@ func (v *view) spans(query string, owner, since, until int64) (out []spanRef, er
 	return out, err
 }
 
+// body reads what a span is of.
+func (v *view) body(h holding, part, owner int64, s spanRef) (body []byte, err error) {
+	err = v.tx.QueryRowContext(v.ctx, fmt.Sprintf(h.body, part), h.key(owner, s)...).Scan(&body)
+	return body, err
+}
+
 // walk visits what the file holds of one owner, newest end first within each
 // partition, until done says that nothing ending at a time, or before, is
 // wanted any more.
-func (v *view) walk(h holding, owner, since, until int64, done func(end int64) bool, visit func(seal int64, body []byte) error) error {
+func (v *view) walk(h holding, owner, since, until int64, done func(end int64) bool, visit func(body []byte) error) error {
 	parts, err := v.parts(h.by, since, until)
 	if err != nil {
 		return err
@@ -171,11 +177,11 @@ func (v *view) walk(h holding, owner, since, until int64, done func(end int64) b
 			if done(s.t1) {
 				break
 			}
-			var body []byte
-			if err := v.tx.QueryRowContext(v.ctx, fmt.Sprintf(h.body, p.id), h.key(owner, s)...).Scan(&body); err != nil {
+			body, err := v.body(h, p.id, owner, s)
+			if err != nil {
 				return err
 			}
-			if err := visit(s.seal, body); err != nil {
+			if err := visit(body); err != nil {
 				return fmt.Errorf("partition %d, owner %d, at %d: %w", p.id, owner, s.t0, err)
 			}
 		}

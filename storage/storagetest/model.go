@@ -3,6 +3,7 @@ package storagetest
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -52,6 +53,36 @@ func (m *model) points(q storage.PointQuery) (out []storage.Point) {
 	}
 	slices.SortFunc(out, func(a, b storage.Point) int { return a.Time.Compare(b.Time) })
 	return out[max(0, len(out)-q.Limit):]
+}
+
+func (m *model) buckets(q storage.BucketQuery) (out []storage.Bucket) {
+	points := m.points(storage.PointQuery{Tenant: q.Tenant, Device: q.Device, Channel: q.Channel, Name: q.Name, Since: q.Since, Until: q.Until, Limit: 1 << 30})
+	for _, p := range slices.Backward(points) {
+		step := q.Step.Microseconds()
+		n := p.Time.UnixMicro() / step
+		for n*step > p.Time.UnixMicro() {
+			n--
+		}
+		if start := time.UnixMicro(n * step).UTC(); len(out) == 0 || !out[len(out)-1].Start.Equal(start) {
+			out = append(out, storage.Bucket{Start: start, Last: p})
+		}
+		b := &out[len(out)-1]
+		b.First, b.Count = p, b.Count+1
+		x, ok := p.Value.Number()
+		if !ok || math.IsNaN(x) {
+			continue
+		}
+		if b.Numbers == 0 || x < b.Min {
+			b.Min = x
+		}
+		if b.Numbers == 0 || x > b.Max {
+			b.Max = x
+		}
+		b.Numbers, b.Sum = b.Numbers+1, b.Sum+x
+	}
+	out = out[:min(len(out), q.Limit)]
+	slices.Reverse(out)
+	return out
 }
 
 func (m *model) latest(tenant, dev string) (out []storage.LatestValue) {
@@ -186,10 +217,22 @@ func (w *work) compare() {
 		w.must(err)
 		same(w.t, fmt.Sprintf("%+v", q), append([]storage.Point(nil), points...), append([]storage.Point(nil), w.model.points(q)...))
 	}
+	w.compareBuckets()
 	for _, tenant := range []string{"t", "u"} {
 		got, err := w.st.Latest(w.t.Context(), storage.LatestQuery{Tenant: tenant, Limit: 10})
 		w.must(err)
 		same(w.t, "latest of "+tenant, got, append(w.latest(tenant, "a"), w.latest(tenant, "b")...))
+	}
+}
+
+func (w *work) compareBuckets() {
+	w.t.Helper()
+	for _, step := range []time.Duration{time.Microsecond, 7 * time.Second, time.Minute, 24 * time.Hour, 40_000 * time.Hour} {
+		q := storage.BucketQuery{Tenant: w.pick("t", "u"), Device: w.pick("a", "b"), Channel: w.pick("", "x"), Name: w.pick("v", "w", "no"),
+			Since: w.bound(), Until: w.bound(), Step: step, Limit: 1 + w.rnd.IntN(50)}
+		got, err := w.st.Buckets(w.t.Context(), q)
+		w.must(err)
+		same(w.t, fmt.Sprintf("%+v", q), append([]storage.Bucket(nil), got...), append([]storage.Bucket(nil), w.model.buckets(q)...))
 	}
 }
 
