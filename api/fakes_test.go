@@ -225,6 +225,20 @@ func (f *fakeStore) Points(_ context.Context, q storage.PointQuery) ([]storage.P
 	return out[max(0, len(out)-q.Limit):], nil
 }
 
+// Buckets gives each point a bucket of its own.
+func (f *fakeStore) Buckets(ctx context.Context, q storage.BucketQuery) ([]storage.Bucket, error) {
+	points, err := f.Points(ctx, storage.PointQuery{Since: q.Since, Until: q.Until, Limit: q.Limit})
+	var out []storage.Bucket
+	for _, p := range points {
+		b := storage.Bucket{Start: p.Time.Truncate(q.Step), Count: 1, First: p, Last: p}
+		if x, ok := p.Value.Number(); ok {
+			b.Numbers, b.Min, b.Max, b.Sum = 1, x, x, x
+		}
+		out = append(out, b)
+	}
+	return out, err
+}
+
 func (f *fakeStore) Latest(_ context.Context, q storage.LatestQuery) ([]storage.LatestValue, error) {
 	var out []storage.LatestValue
 	devices := 0

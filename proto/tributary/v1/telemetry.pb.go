@@ -10,6 +10,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -304,6 +305,263 @@ func (x *QueryPointsResponse) GetPoints() []*Measurement {
 	return nil
 }
 
+type AggregateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "tenants/{tenant}/devices/{device}".
+	Parent      string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	Channel     string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	Measurement string `protobuf:"bytes,3,opt,name=measurement,proto3" json:"measurement,omitempty"`
+	// Measurement time, [since, until). Buckets are not moved by them; the first
+	// and the last may be cut by them.
+	Since *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	Until *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=until,proto3" json:"until,omitempty"`
+	// Length of a bucket, required: at least a millisecond, in whole microseconds.
+	Step *durationpb.Duration `protobuf:"bytes,6,opt,name=step,proto3" json:"step,omitempty"`
+	// The newest this many buckets; default 1,000, at most 10,000.
+	Limit         int32 `protobuf:"varint,7,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AggregateRequest) Reset() {
+	*x = AggregateRequest{}
+	mi := &file_tributary_v1_telemetry_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AggregateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AggregateRequest) ProtoMessage() {}
+
+func (x *AggregateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_telemetry_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AggregateRequest.ProtoReflect.Descriptor instead.
+func (*AggregateRequest) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_telemetry_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *AggregateRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *AggregateRequest) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *AggregateRequest) GetMeasurement() string {
+	if x != nil {
+		return x.Measurement
+	}
+	return ""
+}
+
+func (x *AggregateRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *AggregateRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *AggregateRequest) GetStep() *durationpb.Duration {
+	if x != nil {
+		return x.Step
+	}
+	return nil
+}
+
+func (x *AggregateRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type AggregateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Buckets       []*Bucket              `protobuf:"bytes,1,rep,name=buckets,proto3" json:"buckets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AggregateResponse) Reset() {
+	*x = AggregateResponse{}
+	mi := &file_tributary_v1_telemetry_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AggregateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AggregateResponse) ProtoMessage() {}
+
+func (x *AggregateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_telemetry_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AggregateResponse.ProtoReflect.Descriptor instead.
+func (*AggregateResponse) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_telemetry_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *AggregateResponse) GetBuckets() []*Bucket {
+	if x != nil {
+		return x.Buckets
+	}
+	return nil
+}
+
+// Bucket sums up the points of a series measured in [start, start + step). start
+// is a whole number of steps after 1970-01-01T00:00:00Z: steps that divide a day
+// begin at midnight UTC. Of points with equal time only the one stored last
+// counts.
+type Bucket struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Start *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
+	// Points of any kind; at least 1.
+	Count int64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	// Doubles and integers among them, NaN left out. avg, min, max and sum are of
+	// these, as doubles, and absent when there are none.
+	Numbers int64    `protobuf:"varint,3,opt,name=numbers,proto3" json:"numbers,omitempty"`
+	Avg     *float64 `protobuf:"fixed64,4,opt,name=avg,proto3,oneof" json:"avg,omitempty"`
+	Min     *float64 `protobuf:"fixed64,5,opt,name=min,proto3,oneof" json:"min,omitempty"`
+	Max     *float64 `protobuf:"fixed64,6,opt,name=max,proto3,oneof" json:"max,omitempty"`
+	Sum     *float64 `protobuf:"fixed64,7,opt,name=sum,proto3,oneof" json:"sum,omitempty"`
+	// The oldest and the newest point, of whatever kind. Name and unit are left out.
+	First         *Measurement `protobuf:"bytes,8,opt,name=first,proto3" json:"first,omitempty"`
+	Last          *Measurement `protobuf:"bytes,9,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bucket) Reset() {
+	*x = Bucket{}
+	mi := &file_tributary_v1_telemetry_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bucket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bucket) ProtoMessage() {}
+
+func (x *Bucket) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_telemetry_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bucket.ProtoReflect.Descriptor instead.
+func (*Bucket) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_telemetry_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Bucket) GetStart() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *Bucket) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Bucket) GetNumbers() int64 {
+	if x != nil {
+		return x.Numbers
+	}
+	return 0
+}
+
+func (x *Bucket) GetAvg() float64 {
+	if x != nil && x.Avg != nil {
+		return *x.Avg
+	}
+	return 0
+}
+
+func (x *Bucket) GetMin() float64 {
+	if x != nil && x.Min != nil {
+		return *x.Min
+	}
+	return 0
+}
+
+func (x *Bucket) GetMax() float64 {
+	if x != nil && x.Max != nil {
+		return *x.Max
+	}
+	return 0
+}
+
+func (x *Bucket) GetSum() float64 {
+	if x != nil && x.Sum != nil {
+		return *x.Sum
+	}
+	return 0
+}
+
+func (x *Bucket) GetFirst() *Measurement {
+	if x != nil {
+		return x.First
+	}
+	return nil
+}
+
+func (x *Bucket) GetLast() *Measurement {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
 type LatestRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "tenants/{tenant}/devices/{device}"; {device} may be "-" for all.
@@ -317,7 +575,7 @@ type LatestRequest struct {
 
 func (x *LatestRequest) Reset() {
 	*x = LatestRequest{}
-	mi := &file_tributary_v1_telemetry_proto_msgTypes[4]
+	mi := &file_tributary_v1_telemetry_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -329,7 +587,7 @@ func (x *LatestRequest) String() string {
 func (*LatestRequest) ProtoMessage() {}
 
 func (x *LatestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_telemetry_proto_msgTypes[4]
+	mi := &file_tributary_v1_telemetry_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -342,7 +600,7 @@ func (x *LatestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LatestRequest.ProtoReflect.Descriptor instead.
 func (*LatestRequest) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_telemetry_proto_rawDescGZIP(), []int{4}
+	return file_tributary_v1_telemetry_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LatestRequest) GetParent() string {
@@ -376,7 +634,7 @@ type LatestResponse struct {
 
 func (x *LatestResponse) Reset() {
 	*x = LatestResponse{}
-	mi := &file_tributary_v1_telemetry_proto_msgTypes[5]
+	mi := &file_tributary_v1_telemetry_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -388,7 +646,7 @@ func (x *LatestResponse) String() string {
 func (*LatestResponse) ProtoMessage() {}
 
 func (x *LatestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_telemetry_proto_msgTypes[5]
+	mi := &file_tributary_v1_telemetry_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -401,7 +659,7 @@ func (x *LatestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LatestResponse.ProtoReflect.Descriptor instead.
 func (*LatestResponse) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_telemetry_proto_rawDescGZIP(), []int{5}
+	return file_tributary_v1_telemetry_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *LatestResponse) GetValues() []*LatestValue {
@@ -429,7 +687,7 @@ type LatestValue struct {
 
 func (x *LatestValue) Reset() {
 	*x = LatestValue{}
-	mi := &file_tributary_v1_telemetry_proto_msgTypes[6]
+	mi := &file_tributary_v1_telemetry_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -441,7 +699,7 @@ func (x *LatestValue) String() string {
 func (*LatestValue) ProtoMessage() {}
 
 func (x *LatestValue) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_telemetry_proto_msgTypes[6]
+	mi := &file_tributary_v1_telemetry_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -454,7 +712,7 @@ func (x *LatestValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LatestValue.ProtoReflect.Descriptor instead.
 func (*LatestValue) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_telemetry_proto_rawDescGZIP(), []int{6}
+	return file_tributary_v1_telemetry_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *LatestValue) GetDevice() string {
@@ -490,7 +748,7 @@ type SubscribeRequest struct {
 
 func (x *SubscribeRequest) Reset() {
 	*x = SubscribeRequest{}
-	mi := &file_tributary_v1_telemetry_proto_msgTypes[7]
+	mi := &file_tributary_v1_telemetry_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +760,7 @@ func (x *SubscribeRequest) String() string {
 func (*SubscribeRequest) ProtoMessage() {}
 
 func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_telemetry_proto_msgTypes[7]
+	mi := &file_tributary_v1_telemetry_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +773,7 @@ func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeRequest) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_telemetry_proto_rawDescGZIP(), []int{7}
+	return file_tributary_v1_telemetry_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SubscribeRequest) GetParent() string {
@@ -536,7 +794,7 @@ var File_tributary_v1_telemetry_proto protoreflect.FileDescriptor
 
 const file_tributary_v1_telemetry_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctributary/v1/telemetry.proto\x12\ftributary.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atributary/v1/message.proto\"\x93\x02\n" +
+	"\x1ctributary/v1/telemetry.proto\x12\ftributary.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atributary/v1/message.proto\"\x93\x02\n" +
 	"\fQueryRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x1d\n" +
 	"\achannel\x18\x02 \x01(\tH\x00R\achannel\x88\x01\x01\x12 \n" +
@@ -559,7 +817,31 @@ const file_tributary_v1_telemetry_proto_rawDesc = "" +
 	"\x05until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x14\n" +
 	"\x05limit\x18\x06 \x01(\x05R\x05limit\"H\n" +
 	"\x13QueryPointsResponse\x121\n" +
-	"\x06points\x18\x01 \x03(\v2\x19.tributary.v1.MeasurementR\x06points\"c\n" +
+	"\x06points\x18\x01 \x03(\v2\x19.tributary.v1.MeasurementR\x06points\"\x8f\x02\n" +
+	"\x10AggregateRequest\x12\x16\n" +
+	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x18\n" +
+	"\achannel\x18\x02 \x01(\tR\achannel\x12 \n" +
+	"\vmeasurement\x18\x03 \x01(\tR\vmeasurement\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12-\n" +
+	"\x04step\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x04step\x12\x14\n" +
+	"\x05limit\x18\a \x01(\x05R\x05limit\"C\n" +
+	"\x11AggregateResponse\x12.\n" +
+	"\abuckets\x18\x01 \x03(\v2\x14.tributary.v1.BucketR\abuckets\"\xc6\x02\n" +
+	"\x06Bucket\x120\n" +
+	"\x05start\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\x12\x18\n" +
+	"\anumbers\x18\x03 \x01(\x03R\anumbers\x12\x15\n" +
+	"\x03avg\x18\x04 \x01(\x01H\x00R\x03avg\x88\x01\x01\x12\x15\n" +
+	"\x03min\x18\x05 \x01(\x01H\x01R\x03min\x88\x01\x01\x12\x15\n" +
+	"\x03max\x18\x06 \x01(\x01H\x02R\x03max\x88\x01\x01\x12\x15\n" +
+	"\x03sum\x18\a \x01(\x01H\x03R\x03sum\x88\x01\x01\x12/\n" +
+	"\x05first\x18\b \x01(\v2\x19.tributary.v1.MeasurementR\x05first\x12-\n" +
+	"\x04last\x18\t \x01(\v2\x19.tributary.v1.MeasurementR\x04lastB\x06\n" +
+	"\x04_avgB\x06\n" +
+	"\x04_minB\x06\n" +
+	"\x04_maxB\x06\n" +
+	"\x04_sum\"c\n" +
 	"\rLatestRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
@@ -574,10 +856,11 @@ const file_tributary_v1_telemetry_proto_rawDesc = "" +
 	"\vmeasurement\x18\x03 \x01(\v2\x19.tributary.v1.MeasurementR\vmeasurement\"F\n" +
 	"\x10SubscribeRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x1a\n" +
-	"\bposition\x18\x02 \x01(\tR\bposition2\xf7\x04\n" +
+	"\bposition\x18\x02 \x01(\tR\bposition2\x84\x06\n" +
 	"\x10TelemetryService\x12t\n" +
 	"\x05Query\x12\x1a.tributary.v1.QueryRequest\x1a\x1b.tributary.v1.QueryResponse\"2\x82\xd3\xe4\x93\x02,\x12*/v1/{parent=tenants/*/devices/*}/telemetry\x12\x8d\x01\n" +
-	"\vQueryPoints\x12 .tributary.v1.QueryPointsRequest\x1a!.tributary.v1.QueryPointsResponse\"9\x82\xd3\xe4\x93\x023\x121/v1/{parent=tenants/*/devices/*}/telemetry:points\x12\xa9\x01\n" +
+	"\vQueryPoints\x12 .tributary.v1.QueryPointsRequest\x1a!.tributary.v1.QueryPointsResponse\"9\x82\xd3\xe4\x93\x023\x121/v1/{parent=tenants/*/devices/*}/telemetry:points\x12\x8a\x01\n" +
+	"\tAggregate\x12\x1e.tributary.v1.AggregateRequest\x1a\x1f.tributary.v1.AggregateResponse\"<\x82\xd3\xe4\x93\x026\x124/v1/{parent=tenants/*/devices/*}/telemetry:aggregate\x12\xa9\x01\n" +
 	"\x06Latest\x12\x1b.tributary.v1.LatestRequest\x1a\x1c.tributary.v1.LatestResponse\"d\x82\xd3\xe4\x93\x02^Z)\x12'/v1/{parent=tenants/*}/telemetry:latest\x121/v1/{parent=tenants/*/devices/*}/telemetry:latest\x12\xb0\x01\n" +
 	"\tSubscribe\x12\x1e.tributary.v1.SubscribeRequest\x1a\x15.tributary.v1.Message\"j\x82\xd3\xe4\x93\x02dZ,\x12*/v1/{parent=tenants/*}/telemetry:subscribe\x124/v1/{parent=tenants/*/devices/*}/telemetry:subscribe0\x01BCZAgithub.com/tributary-iot/tributary/proto/tributary/v1;tributaryv1b\x06proto3"
 
@@ -593,42 +876,55 @@ func file_tributary_v1_telemetry_proto_rawDescGZIP() []byte {
 	return file_tributary_v1_telemetry_proto_rawDescData
 }
 
-var file_tributary_v1_telemetry_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_tributary_v1_telemetry_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_tributary_v1_telemetry_proto_goTypes = []any{
 	(*QueryRequest)(nil),          // 0: tributary.v1.QueryRequest
 	(*QueryResponse)(nil),         // 1: tributary.v1.QueryResponse
 	(*QueryPointsRequest)(nil),    // 2: tributary.v1.QueryPointsRequest
 	(*QueryPointsResponse)(nil),   // 3: tributary.v1.QueryPointsResponse
-	(*LatestRequest)(nil),         // 4: tributary.v1.LatestRequest
-	(*LatestResponse)(nil),        // 5: tributary.v1.LatestResponse
-	(*LatestValue)(nil),           // 6: tributary.v1.LatestValue
-	(*SubscribeRequest)(nil),      // 7: tributary.v1.SubscribeRequest
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
-	(*Message)(nil),               // 9: tributary.v1.Message
-	(*Measurement)(nil),           // 10: tributary.v1.Measurement
+	(*AggregateRequest)(nil),      // 4: tributary.v1.AggregateRequest
+	(*AggregateResponse)(nil),     // 5: tributary.v1.AggregateResponse
+	(*Bucket)(nil),                // 6: tributary.v1.Bucket
+	(*LatestRequest)(nil),         // 7: tributary.v1.LatestRequest
+	(*LatestResponse)(nil),        // 8: tributary.v1.LatestResponse
+	(*LatestValue)(nil),           // 9: tributary.v1.LatestValue
+	(*SubscribeRequest)(nil),      // 10: tributary.v1.SubscribeRequest
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*Message)(nil),               // 12: tributary.v1.Message
+	(*Measurement)(nil),           // 13: tributary.v1.Measurement
+	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
 }
 var file_tributary_v1_telemetry_proto_depIdxs = []int32{
-	8,  // 0: tributary.v1.QueryRequest.since:type_name -> google.protobuf.Timestamp
-	8,  // 1: tributary.v1.QueryRequest.until:type_name -> google.protobuf.Timestamp
-	9,  // 2: tributary.v1.QueryResponse.messages:type_name -> tributary.v1.Message
-	8,  // 3: tributary.v1.QueryPointsRequest.since:type_name -> google.protobuf.Timestamp
-	8,  // 4: tributary.v1.QueryPointsRequest.until:type_name -> google.protobuf.Timestamp
-	10, // 5: tributary.v1.QueryPointsResponse.points:type_name -> tributary.v1.Measurement
-	6,  // 6: tributary.v1.LatestResponse.values:type_name -> tributary.v1.LatestValue
-	10, // 7: tributary.v1.LatestValue.measurement:type_name -> tributary.v1.Measurement
-	0,  // 8: tributary.v1.TelemetryService.Query:input_type -> tributary.v1.QueryRequest
-	2,  // 9: tributary.v1.TelemetryService.QueryPoints:input_type -> tributary.v1.QueryPointsRequest
-	4,  // 10: tributary.v1.TelemetryService.Latest:input_type -> tributary.v1.LatestRequest
-	7,  // 11: tributary.v1.TelemetryService.Subscribe:input_type -> tributary.v1.SubscribeRequest
-	1,  // 12: tributary.v1.TelemetryService.Query:output_type -> tributary.v1.QueryResponse
-	3,  // 13: tributary.v1.TelemetryService.QueryPoints:output_type -> tributary.v1.QueryPointsResponse
-	5,  // 14: tributary.v1.TelemetryService.Latest:output_type -> tributary.v1.LatestResponse
-	9,  // 15: tributary.v1.TelemetryService.Subscribe:output_type -> tributary.v1.Message
-	12, // [12:16] is the sub-list for method output_type
-	8,  // [8:12] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	11, // 0: tributary.v1.QueryRequest.since:type_name -> google.protobuf.Timestamp
+	11, // 1: tributary.v1.QueryRequest.until:type_name -> google.protobuf.Timestamp
+	12, // 2: tributary.v1.QueryResponse.messages:type_name -> tributary.v1.Message
+	11, // 3: tributary.v1.QueryPointsRequest.since:type_name -> google.protobuf.Timestamp
+	11, // 4: tributary.v1.QueryPointsRequest.until:type_name -> google.protobuf.Timestamp
+	13, // 5: tributary.v1.QueryPointsResponse.points:type_name -> tributary.v1.Measurement
+	11, // 6: tributary.v1.AggregateRequest.since:type_name -> google.protobuf.Timestamp
+	11, // 7: tributary.v1.AggregateRequest.until:type_name -> google.protobuf.Timestamp
+	14, // 8: tributary.v1.AggregateRequest.step:type_name -> google.protobuf.Duration
+	6,  // 9: tributary.v1.AggregateResponse.buckets:type_name -> tributary.v1.Bucket
+	11, // 10: tributary.v1.Bucket.start:type_name -> google.protobuf.Timestamp
+	13, // 11: tributary.v1.Bucket.first:type_name -> tributary.v1.Measurement
+	13, // 12: tributary.v1.Bucket.last:type_name -> tributary.v1.Measurement
+	9,  // 13: tributary.v1.LatestResponse.values:type_name -> tributary.v1.LatestValue
+	13, // 14: tributary.v1.LatestValue.measurement:type_name -> tributary.v1.Measurement
+	0,  // 15: tributary.v1.TelemetryService.Query:input_type -> tributary.v1.QueryRequest
+	2,  // 16: tributary.v1.TelemetryService.QueryPoints:input_type -> tributary.v1.QueryPointsRequest
+	4,  // 17: tributary.v1.TelemetryService.Aggregate:input_type -> tributary.v1.AggregateRequest
+	7,  // 18: tributary.v1.TelemetryService.Latest:input_type -> tributary.v1.LatestRequest
+	10, // 19: tributary.v1.TelemetryService.Subscribe:input_type -> tributary.v1.SubscribeRequest
+	1,  // 20: tributary.v1.TelemetryService.Query:output_type -> tributary.v1.QueryResponse
+	3,  // 21: tributary.v1.TelemetryService.QueryPoints:output_type -> tributary.v1.QueryPointsResponse
+	5,  // 22: tributary.v1.TelemetryService.Aggregate:output_type -> tributary.v1.AggregateResponse
+	8,  // 23: tributary.v1.TelemetryService.Latest:output_type -> tributary.v1.LatestResponse
+	12, // 24: tributary.v1.TelemetryService.Subscribe:output_type -> tributary.v1.Message
+	20, // [20:25] is the sub-list for method output_type
+	15, // [15:20] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_tributary_v1_telemetry_proto_init() }
@@ -638,13 +934,14 @@ func file_tributary_v1_telemetry_proto_init() {
 	}
 	file_tributary_v1_message_proto_init()
 	file_tributary_v1_telemetry_proto_msgTypes[0].OneofWrappers = []any{}
+	file_tributary_v1_telemetry_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tributary_v1_telemetry_proto_rawDesc), len(file_tributary_v1_telemetry_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

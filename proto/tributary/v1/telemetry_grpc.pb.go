@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	TelemetryService_Query_FullMethodName       = "/tributary.v1.TelemetryService/Query"
 	TelemetryService_QueryPoints_FullMethodName = "/tributary.v1.TelemetryService/QueryPoints"
+	TelemetryService_Aggregate_FullMethodName   = "/tributary.v1.TelemetryService/Aggregate"
 	TelemetryService_Latest_FullMethodName      = "/tributary.v1.TelemetryService/Latest"
 	TelemetryService_Subscribe_FullMethodName   = "/tributary.v1.TelemetryService/Subscribe"
 )
@@ -36,6 +37,9 @@ type TelemetryServiceClient interface {
 	Query(ctx context.Context, in *QueryRequest, opts ...grpc.CallOption) (*QueryResponse, error)
 	// QueryPoints answers the values of one series, oldest first.
 	QueryPoints(ctx context.Context, in *QueryPointsRequest, opts ...grpc.CallOption) (*QueryPointsResponse, error)
+	// Aggregate answers one series in buckets of equal length, oldest first.
+	// Empty buckets are left out.
+	Aggregate(ctx context.Context, in *AggregateRequest, opts ...grpc.CallOption) (*AggregateResponse, error)
 	// Latest answers the last value of every series of a device or a tenant.
 	Latest(ctx context.Context, in *LatestRequest, opts ...grpc.CallOption) (*LatestResponse, error)
 	// Subscribe streams messages as they are stored: from now, or from a position
@@ -66,6 +70,16 @@ func (c *telemetryServiceClient) QueryPoints(ctx context.Context, in *QueryPoint
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(QueryPointsResponse)
 	err := c.cc.Invoke(ctx, TelemetryService_QueryPoints_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *telemetryServiceClient) Aggregate(ctx context.Context, in *AggregateRequest, opts ...grpc.CallOption) (*AggregateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AggregateResponse)
+	err := c.cc.Invoke(ctx, TelemetryService_Aggregate_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +126,9 @@ type TelemetryServiceServer interface {
 	Query(context.Context, *QueryRequest) (*QueryResponse, error)
 	// QueryPoints answers the values of one series, oldest first.
 	QueryPoints(context.Context, *QueryPointsRequest) (*QueryPointsResponse, error)
+	// Aggregate answers one series in buckets of equal length, oldest first.
+	// Empty buckets are left out.
+	Aggregate(context.Context, *AggregateRequest) (*AggregateResponse, error)
 	// Latest answers the last value of every series of a device or a tenant.
 	Latest(context.Context, *LatestRequest) (*LatestResponse, error)
 	// Subscribe streams messages as they are stored: from now, or from a position
@@ -133,6 +150,9 @@ func (UnimplementedTelemetryServiceServer) Query(context.Context, *QueryRequest)
 }
 func (UnimplementedTelemetryServiceServer) QueryPoints(context.Context, *QueryPointsRequest) (*QueryPointsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method QueryPoints not implemented")
+}
+func (UnimplementedTelemetryServiceServer) Aggregate(context.Context, *AggregateRequest) (*AggregateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Aggregate not implemented")
 }
 func (UnimplementedTelemetryServiceServer) Latest(context.Context, *LatestRequest) (*LatestResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Latest not implemented")
@@ -197,6 +217,24 @@ func _TelemetryService_QueryPoints_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TelemetryService_Aggregate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AggregateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TelemetryServiceServer).Aggregate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TelemetryService_Aggregate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TelemetryServiceServer).Aggregate(ctx, req.(*AggregateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _TelemetryService_Latest_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(LatestRequest)
 	if err := dec(in); err != nil {
@@ -240,6 +278,10 @@ var TelemetryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "QueryPoints",
 			Handler:    _TelemetryService_QueryPoints_Handler,
+		},
+		{
+			MethodName: "Aggregate",
+			Handler:    _TelemetryService_Aggregate_Handler,
 		},
 		{
 			MethodName: "Latest",
