@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tributary-iot/tributary/api"
@@ -205,4 +206,40 @@ func TestLatest(t *testing.T) {
 	if err != nil || len(one.GetValues()) != 2 || one.GetNextPageToken() != "" {
 		t.Errorf("one device shows %v, %v", one, err)
 	}
+}
+
+func TestAggregate(t *testing.T) {
+	h, ctx := open(t), authorized(t)
+	client := pb.NewTelemetryServiceClient(h.conn)
+	for n := range 5000 {
+		h.store.points = append(h.store.points, storage.Point{Time: time.Unix(int64(n), 0).UTC(), Value: device.Double(float64(n))})
+	}
+	ask := func(req *pb.AggregateRequest) (*pb.AggregateResponse, error) {
+		req.Parent, req.Measurement = dev1, "n"
+		return client.Aggregate(ctx, req)
+	}
+	for limit, want := range map[int32]int{0: 1000, 10: 10, 200_000: 5000} {
+		r, err := ask(&pb.AggregateRequest{Limit: limit, Step: durationpb.New(time.Second)})
+		if err != nil || len(r.GetBuckets()) != want {
+			t.Errorf("limit %d answers %d buckets, %v", limit, len(r.GetBuckets()), err)
+			continue
+		}
+		for i, b := range r.GetBuckets() {
+			n := float64(5000 - want + i)
+			if b.GetStart().GetSeconds() != int64(n) || b.GetAvg() != n || b.GetSum() != n || b.GetFirst().GetDoubleValue() != n || b.GetCount() != 1 {
+				t.Fatalf("limit %d: bucket %d is %v", limit, i, b)
+			}
+		}
+	}
+	h.store.points[4999].Value = device.String("off")
+	r, err := ask(&pb.AggregateRequest{Limit: 1, Step: durationpb.New(time.Second)})
+	if err != nil || r.GetBuckets()[0].Avg != nil || r.GetBuckets()[0].Min != nil || r.GetBuckets()[0].GetLast().GetStringValue() != "off" {
+		t.Errorf("a bucket without numbers is %v, %v", r, err)
+	}
+	for _, step := range []*durationpb.Duration{nil, durationpb.New(0), durationpb.New(-time.Second), durationpb.New(time.Microsecond), durationpb.New(time.Second + 1)} {
+		_, err := ask(&pb.AggregateRequest{Step: step})
+		wantCode(t, err, codes.InvalidArgument)
+	}
+	_, err = client.Aggregate(ctx, &pb.AggregateRequest{Parent: dev1, Step: durationpb.New(time.Second)})
+	wantCode(t, err, codes.InvalidArgument)
 }

@@ -34,6 +34,11 @@ func (r *RemoteStore) Points(ctx context.Context, q storage.PointQuery) ([]stora
 	return answered(ctx, r, "points", q, storeAnswer.points)
 }
 
+// Buckets implements storage.Reader.
+func (r *RemoteStore) Buckets(ctx context.Context, q storage.BucketQuery) ([]storage.Bucket, error) {
+	return answered(ctx, r, "buckets", q, storeAnswer.buckets)
+}
+
 // Latest implements storage.Reader.
 func (r *RemoteStore) Latest(ctx context.Context, q storage.LatestQuery) ([]storage.LatestValue, error) {
 	return answered(ctx, r, "latest", q, storeAnswer.latest)

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/tributary-iot/tributary/device"
@@ -82,6 +83,38 @@ func (a storeAnswer) points() (points []storage.Point, err error) {
 		}
 	}
 	return points, nil
+}
+
+// packBuckets gives each bucket as measurements, which may be NaN or infinite
+// as JSON's numbers may not.
+func packBuckets(buckets []storage.Bucket) (a storeAnswer) {
+	for _, b := range buckets {
+		number := func(v device.Value) device.Measurement { return device.Measurement{Time: b.Start, Value: v} }
+		m := device.Message{Tenant: "t", Device: "d", Measurements: []device.Measurement{
+			{Time: b.First.Time, Value: b.First.Value}, {Time: b.Last.Time, Value: b.Last.Value},
+			number(device.Int(b.Count)), number(device.Int(b.Numbers)),
+			number(device.Double(b.Min)), number(device.Double(b.Max)), number(device.Double(b.Sum)),
+		}}
+		a.Items = append(a.Items, storeItem{Body: devicepb.MarshalMessage(&m)})
+	}
+	return a
+}
+
+func (a storeAnswer) buckets() (buckets []storage.Bucket, err error) {
+	for _, it := range a.Items {
+		m, err := devicepb.UnmarshalMessage(it.Body)
+		if err != nil {
+			return nil, err
+		}
+		if len(m.Measurements) != 7 {
+			return nil, errors.New("a bucket of another release")
+		}
+		x := m.Measurements
+		buckets = append(buckets, storage.Bucket{Start: x[2].Time, Count: x[2].Value.Int(),
+			First: storage.Point{Time: x[0].Time, Value: x[0].Value}, Last: storage.Point{Time: x[1].Time, Value: x[1].Value},
+			Numbers: x[3].Value.Int(), Min: x[4].Value.Double(), Max: x[5].Value.Double(), Sum: x[6].Value.Double()})
+	}
+	return buckets, nil
 }
 
 func packLatest(values []storage.LatestValue) (a storeAnswer) {

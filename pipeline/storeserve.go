@@ -144,6 +144,11 @@ func (s *storeServer) ask(ctx context.Context, op string, raw json.RawMessage) (
 			p, err := s.reader.Points(ctx, q)
 			return packPoints(p), err
 		})
+	case "buckets":
+		return asked(raw, func(q storage.BucketQuery) (storeAnswer, error) {
+			b, err := s.reader.Buckets(ctx, q)
+			return packBuckets(b), err
+		})
 	case "latest":
 		return asked(raw, func(q storage.LatestQuery) (storeAnswer, error) {
 			v, err := s.reader.Latest(ctx, q)

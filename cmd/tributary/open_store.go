@@ -264,6 +264,11 @@ func (k *storeKeeper) Points(ctx context.Context, q storage.PointQuery) ([]stora
 	return k.reader().Points(ctx, q)
 }
 
+// Buckets implements storage.Reader.
+func (k *storeKeeper) Buckets(ctx context.Context, q storage.BucketQuery) ([]storage.Bucket, error) {
+	return k.reader().Buckets(ctx, q)
+}
+
 // Latest implements storage.Reader.
 func (k *storeKeeper) Latest(ctx context.Context, q storage.LatestQuery) ([]storage.LatestValue, error) {
 	return k.reader().Latest(ctx, q)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -18,7 +19,10 @@ type queryCmd struct {
 	Channel *string     `env:"-" placeholder:"CHANNEL" help:"Only this channel; \"\" is the device's main channel."`
 	Since   instantFlag `env:"-" placeholder:"WHEN" help:"Received since: a duration back from now (1h, 7d) or a time (2026-05-01T12:00:00Z)."`
 	Until   instantFlag `env:"-" placeholder:"WHEN" help:"Received before, said the same way."`
-	Limit   int         `env:"-" default:"100" placeholder:"N" help:"The newest so many."`
+	Limit   int         `env:"-" default:"100" placeholder:"N" help:"The newest so many messages, or buckets."`
+
+	Step time.Duration `env:"-" default:"0s" placeholder:"D" help:"Instead of messages, the values of --name in buckets this long (5m, 24h), begun at midnight UTC where the length divides a day."`
+	Agg  []string      `env:"-" enum:"avg,min,max,sum,count,first,last" default:"avg,min,max,count" placeholder:"LIST" help:"What of each bucket: avg, min, max, sum, count, first, last."`
 }
 
 // Help is shown by `tributary query --help`.
@@ -28,7 +32,12 @@ device before is waited for, up to a second. With -o json each line is one messa
 (base64), its measurements and its position, which "tributary tail --from" takes.
 
 Example, the last hour's temperatures:
-  tributary query --device thermo-1 --name temperature --since 1h --limit 1000`
+  tributary query --device thermo-1 --name temperature --since 1h --limit 1000
+
+With --step the answer is the values of one measurement in buckets of equal length, by the time they were
+measured; empty buckets are left out. avg, min, max and sum are of the numbers, count, first and last of
+values of any kind:
+  tributary query --device thermo-1 --name temperature --since 1d --step 5m --agg avg,max`
 }
 
 // Run collects pages, newest first, and prints them oldest first.
@@ -39,6 +48,9 @@ func (q *queryCmd) Run(ctx context.Context, app *kong.Context) error {
 	}
 	if err := checkLimit(q.Limit); err != nil {
 		return err
+	}
+	if q.Step != 0 {
+		return q.with(app, func(c *client) error { return q.aggregate(ctx, c, id) })
 	}
 	req := &pb.QueryRequest{
 		Parent: api.DeviceName(id.Tenant, id.Device), Channel: q.Channel, Measurement: q.Name,
