@@ -343,6 +343,25 @@ func TestLatestCommand(t *testing.T) {
 	}
 }
 
+// TestEmptyAnswers: a person reads a sentence, a program nothing at all.
+func TestEmptyAnswers(t *testing.T) {
+	s := serveAPI(t)
+	for line, says := range map[string]string{
+		"device list":           "No devices of tenant default yet: `tributary device add NAME --data ",
+		"device list -o json":   "",
+		"commands list":         "No command matches; `tributary send ",
+		"commands list -o json": "",
+		"latest":                "Nothing was measured by the devices of tenant default yet",
+		"latest --device d@t":   "Nothing was measured by d@t yet",
+		"query --device d":      "Nothing of d@default matches",
+	} {
+		out, note, code := s.line(t, strings.Fields(line)...)
+		if code != 0 || out != "" || !strings.HasPrefix(note, says) || (note == "") != (says == "") {
+			t.Errorf("%s: %q, noted %q, code %d", line, out, note, code)
+		}
+	}
+}
+
 // TestWrongCommandLine runs the program itself: exit code 2, one line that says
 // what was wrong and where to read on, and nothing that a pipe would take for
 // an answer.

@@ -46,11 +46,7 @@ func (l *commandsListCmd) Run(ctx context.Context, app *kong.Context) error {
 		return err
 	}
 	return l.with(app, func(c *client) error {
-		if !c.out.json {
-			if err := c.out.row("CREATED", "ID", "DEVICE", "COMMAND", "STATE", "LAST"); err != nil {
-				return err
-			}
-		}
+		c.out.head("CREATED", "ID", "DEVICE", "COMMAND", "STATE", "LAST")
 		for left := l.Limit; left > 0; {
 			req.PageSize = int32(min(left, 1000))
 			page, err := c.commands.ListCommands(ctx, req)
@@ -64,8 +60,11 @@ func (l *commandsListCmd) Run(ctx context.Context, app *kong.Context) error {
 			}
 			left -= len(page.GetCommands())
 			if req.PageToken = page.GetNextPageToken(); req.PageToken == "" {
-				return nil
+				break
 			}
+		}
+		if c.out.headless() {
+			c.out.none("No command matches; `tributary send DEVICE NAME%s` sends one.", l.again())
 		}
 		return nil
 	})

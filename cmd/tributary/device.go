@@ -88,9 +88,7 @@ func (deviceListCmd) Help() string {
 // Run prints all pages.
 func (d *deviceListCmd) Run(ctx context.Context, app *kong.Context) error {
 	return d.with(app, func(c *client) error {
-		if err := c.deviceHead(); err != nil {
-			return err
-		}
+		c.deviceHead()
 		for token := ""; ; {
 			page, err := c.devices.ListDevices(ctx, &pb.ListDevicesRequest{
 				Parent: api.TenantName(d.Tenant), PageSize: 1000, PageToken: token,
@@ -104,9 +102,13 @@ func (d *deviceListCmd) Run(ctx context.Context, app *kong.Context) error {
 				}
 			}
 			if token = page.GetNextPageToken(); token == "" {
-				return nil
+				break
 			}
 		}
+		if c.out.headless() {
+			c.out.none("No devices of tenant %s yet: `tributary device add NAME%s` makes one.", d.Tenant, d.again())
+		}
+		return nil
 	})
 }
 
@@ -198,18 +200,11 @@ func (c *client) printDevice(d *pb.Device, err error) error {
 	if err != nil {
 		return err
 	}
-	if err := c.deviceHead(); err != nil {
-		return err
-	}
+	c.deviceHead()
 	return c.deviceRow(d)
 }
 
-func (c *client) deviceHead() error {
-	if c.out.json {
-		return nil
-	}
-	return c.out.row("DEVICE", "TENANT", "STATE", "CREATED", "CHANGED")
-}
+func (c *client) deviceHead() { c.out.head("DEVICE", "TENANT", "STATE", "CREATED", "CHANGED") }
 
 func (c *client) deviceRow(d *pb.Device) error {
 	if c.out.json {

@@ -27,6 +27,7 @@ type output struct {
 	out   io.Writer
 	notes io.Writer // for people; never part of the answer
 	table *tabwriter.Writer
+	names []string // of columns, until the first row
 }
 
 func newOutput(out, notes io.Writer, json bool) *output {
@@ -49,8 +50,24 @@ func (o *output) object(m proto.Message) error {
 	return err
 }
 
+// head names the columns of the rows to come; without a row nothing is printed.
+func (o *output) head(names ...string) {
+	if !o.json {
+		o.names = names
+	}
+}
+
+// headless reports whether no row came to the head.
+func (o *output) headless() bool { return len(o.names) > 0 }
+
 // row adds cells to the table, which is printed by close.
 func (o *output) row(cells ...string) error {
+	if names := o.names; len(names) > 0 {
+		o.names = nil
+		if err := o.row(names...); err != nil {
+			return err
+		}
+	}
 	for i, c := range cells {
 		cells[i] = printable(c)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/tributary-iot/tributary/api"
+	"github.com/tributary-iot/tributary/device"
 	pb "github.com/tributary-iot/tributary/proto/tributary/v1"
 )
 
@@ -65,11 +66,7 @@ func (q *queryCmd) Run(ctx context.Context, app *kong.Context) error {
 			c.out.none("Nothing of %s matches; `tributary latest%s` shows who has said what.", id, q.again())
 			return nil
 		}
-		if !c.out.json {
-			if err := c.out.row("RECEIVED", "CHANNEL", "PROTOCOL", "VALUES"); err != nil {
-				return err
-			}
-		}
+		c.out.head("RECEIVED", "CHANNEL", "PROTOCOL", "VALUES")
 		for _, page := range slices.Backward(pages) {
 			for _, m := range page {
 				if err := c.messageRow(m); err != nil {
@@ -127,11 +124,7 @@ func (l *latestCmd) Run(ctx context.Context, app *kong.Context) error {
 	}
 	req := &pb.LatestRequest{Parent: api.DeviceName(id.Tenant, id.Device), PageSize: 1000}
 	return l.with(app, func(c *client) error {
-		if !c.out.json {
-			if err := c.out.row("DEVICE", "CHANNEL", "NAME", "VALUE", "UNIT", "MEASURED"); err != nil {
-				return err
-			}
-		}
+		c.out.head("DEVICE", "CHANNEL", "NAME", "VALUE", "UNIT", "MEASURED")
 		for {
 			page, err := c.telemetry.Latest(ctx, req)
 			if err != nil {
@@ -143,9 +136,13 @@ func (l *latestCmd) Run(ctx context.Context, app *kong.Context) error {
 				}
 			}
 			if req.PageToken = page.GetNextPageToken(); req.PageToken == "" {
-				return nil
+				break
 			}
 		}
+		if c.out.headless() {
+			c.out.none("Nothing was measured by %s yet; `tributary tail%s` shows messages as they come.", whom(id), l.again())
+		}
+		return nil
 	})
 }
 
@@ -156,4 +153,12 @@ func (c *client) latestRow(v *pb.LatestValue) error {
 	x := v.GetMeasurement()
 	value := measurement(&pb.Measurement{Value: x.GetValue()})
 	return c.out.row(v.GetDevice(), orDash(v.GetChannel()), x.GetName(), value, orDash(x.GetUnit()), moment(x.GetTime()))
+}
+
+// whom names one device, or all of a tenant.
+func whom(id device.ID) string {
+	if id.Device == "" {
+		return "the devices of tenant " + id.Tenant
+	}
+	return id.String()
 }
