@@ -31,14 +31,16 @@ type Gate interface {
 	// Unauthenticated (told to the peer) or Unavailable (try later).
 	Authenticate(ctx context.Context, c device.Credential) (device.Principal, error)
 
-	// Connect enters the session of a peer that was let in, and answers how to
+	// Connect enters the session of a peer that was let in as p, and answers how to
 	// leave; the adapter calls leave exactly once, when the session is over. A
 	// session without a device's name (open mode, short forms not yet used) is
-	// not entered, and leave does nothing. end is called at most once, from
+	// not entered, and leave does nothing. The session is ended when p is disabled
+	// or removed, or the credential it came in with is, also when that was between
+	// Authenticate and Connect. end is called at most once, from
 	// another goroutine, and must not block: the adapter ends the session in its
 	// protocol's words for the reason given, and leaves. After leave it is not
 	// called. The error is of code Unavailable: this node takes no sessions now.
-	Connect(s device.Session, end func(device.Leaving)) (leave func(device.Leaving), err error)
+	Connect(p device.Principal, s device.Session, end func(device.Leaving)) (leave func(device.Leaving), err error)
 
 	// Submit queues m for the stream and returns at once, unless the queue is
 	// full: then it blocks (back-pressure), for at most a few seconds, and

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/storage"
@@ -17,18 +18,25 @@ type Needs struct {
 	Barrier  Barrier
 }
 
-// Devices is who may speak. Errors: NotFound, Conflict (Add of an existing
-// name), Invalid.
+// Devices is who may speak. Errors: NotFound, Conflict (an existing name, a
+// certificate's key of somebody else), Invalid, Precondition.
 type Devices interface {
-	// Add and Rotate answer the generated secret, which is shown this once.
-	Add(ctx context.Context, id device.ID) (device.Registration, string, error)
-	Rotate(ctx context.Context, id device.ID) (device.Registration, string, error)
+	// Add, AddCredential and Rotate answer the generated secret, which is shown
+	// this once; "" where a certificate's key was given.
+	Add(ctx context.Context, n device.NewPrincipal) (device.Registration, string, error)
+	AddCredential(ctx context.Context, id device.ID, key device.KeyHash) (device.CredentialInfo, string, error)
+	Rotate(ctx context.Context, id device.ID, overlap time.Duration) (device.Registration, string, error)
+
+	// AddMany adds up to 1,000, each for itself, and answers in their order.
+	AddMany(ctx context.Context, all []device.NewPrincipal) ([]device.Added, error)
 
 	Get(ctx context.Context, id device.ID) (device.Registration, error)
 
-	// List answers a tenant's devices after a name, in byte order of names.
-	List(ctx context.Context, tenant, after string, limit int) ([]device.Registration, error)
+	// List answers a page of a tenant's devices from a cursor on ("": the
+	// beginning), and the cursor of the next ("": none).
+	List(ctx context.Context, tenant, cursor string, limit int) (page []device.Registration, next string, err error)
 
+	RemoveCredential(ctx context.Context, id device.ID, credential string) (device.Registration, error)
 	Disable(ctx context.Context, id device.ID) (device.Registration, error)
 	Enable(ctx context.Context, id device.ID) (device.Registration, error)
 	Remove(ctx context.Context, id device.ID) error

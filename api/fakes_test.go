@@ -84,16 +84,41 @@ type fakeDevices struct {
 	get  func(device.ID) error
 }
 
-func (f *fakeDevices) Add(_ context.Context, id device.ID) (device.Registration, string, error) {
+func (f *fakeDevices) Add(_ context.Context, n device.NewPrincipal) (device.Registration, string, error) {
+	id := n.ID
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.find(id) >= 0 {
 		return device.Registration{}, "", device.Errorf(device.Conflict, "device %s exists already", id)
 	}
-	r := device.Registration{ID: id, Kind: device.KindDevice, CreatedAt: time.Unix(1, 0), UpdatedAt: time.Unix(2, 0)}
+	r := device.Registration{ID: id, Kind: n.Kind, For: n.For, CreatedAt: time.Unix(1, 0), UpdatedAt: time.Unix(2, 0)}
 	f.have = append(f.have, r)
 	slices.SortFunc(f.have, func(a, b device.Registration) int { return cmp.Compare(a.ID.String(), b.ID.String()) })
+	if !n.Key.IsZero() {
+		r.Credentials = []device.CredentialInfo{{ID: "c1", Key: n.Key, CreatedAt: time.Unix(1, 0)}}
+		return r, "", nil
+	}
 	return r, "secret of " + id.Device, nil
+}
+
+func (f *fakeDevices) AddMany(ctx context.Context, all []device.NewPrincipal) ([]device.Added, error) {
+	out := make([]device.Added, len(all))
+	for i, n := range all {
+		out[i].Registration, out[i].Secret, out[i].Err = f.Add(ctx, n)
+	}
+	return out, nil
+}
+
+func (f *fakeDevices) AddCredential(_ context.Context, id device.ID, key device.KeyHash) (device.CredentialInfo, string, error) {
+	info := device.CredentialInfo{ID: "c2", Key: key, CreatedAt: time.Unix(3, 0)}
+	_, err := f.with(id, func(i int) { f.have[i].Credentials = append(f.have[i].Credentials, info) })
+	return info, "added secret of " + id.Device, err
+}
+
+func (f *fakeDevices) RemoveCredential(_ context.Context, id device.ID, credential string) (device.Registration, error) {
+	return f.with(id, func(i int) {
+		f.have[i].Credentials = slices.DeleteFunc(f.have[i].Credentials, func(c device.CredentialInfo) bool { return c.ID == credential })
+	})
 }
 
 func (f *fakeDevices) find(id device.ID) int {
@@ -137,21 +162,24 @@ func (f *fakeDevices) Remove(_ context.Context, id device.ID) error {
 	return err
 }
 
-func (f *fakeDevices) Rotate(_ context.Context, id device.ID) (device.Registration, string, error) {
+func (f *fakeDevices) Rotate(_ context.Context, id device.ID, overlap time.Duration) (device.Registration, string, error) {
 	r, err := f.with(id, func(int) {})
-	return r, "new secret of " + id.Device, err
+	return r, "new secret of " + id.Device + " after " + overlap.String(), err
 }
 
-func (f *fakeDevices) List(_ context.Context, tenant, after string, limit int) ([]device.Registration, error) {
+func (f *fakeDevices) List(_ context.Context, tenant, after string, limit int) (out []device.Registration, next string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var out []device.Registration
 	for _, r := range f.have {
-		if r.ID.Tenant == tenant && r.ID.Device > after && len(out) < limit {
-			out = append(out, r)
+		if r.ID.Tenant != tenant || r.ID.Device <= after {
+			continue
 		}
+		if len(out) == limit {
+			return out, out[limit-1].ID.Device, nil
+		}
+		out = append(out, r)
 	}
-	return out, nil
+	return out, "", nil
 }
 
 // fakeCommands is one function a method.

@@ -40,7 +40,7 @@ func TestDevices(t *testing.T) {
 		t.Errorf("enabled %v, %v", on, err)
 	}
 	rotated, err := client.RotateSecret(ctx, &pb.RotateSecretRequest{Name: name})
-	if err != nil || rotated.GetSecret() != "new secret of 100%" {
+	if err != nil || rotated.GetSecret() != "new secret of 100% after 0s" {
 		t.Errorf("rotated %v, %v", rotated, err)
 	}
 	if _, err := client.DeleteDevice(ctx, &pb.DeleteDeviceRequest{Name: name}); err != nil {
@@ -58,7 +58,7 @@ func TestListDevicesInPages(t *testing.T) {
 	h, ctx := open(t), authorized(t)
 	client := pb.NewDeviceServiceClient(h.conn)
 	for i := range 25 {
-		if _, _, err := h.devices.Add(ctx, device.ID{Tenant: "acme", Device: fmt.Sprintf("d%02d", i)}); err != nil {
+		if _, _, err := h.devices.Add(ctx, device.NewPrincipal{ID: device.ID{Tenant: "acme", Device: fmt.Sprintf("d%02d", i)}}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -80,6 +80,7 @@ func digest(status int, contentType string, payload []byte) uint64 {
 type transition struct {
 	Event
 	protocol device.Protocol
+	via      string // the gateway
 	reason   string
 	response *device.Response
 }
@@ -89,7 +90,7 @@ func (t *transition) event(c *live, next State, node string) device.CommandEvent
 	e := device.CommandEvent{
 		Command: c.cmd.ID, Tenant: c.cmd.Tenant, Device: c.cmd.Device,
 		State: next.State, At: t.At, Attempt: next.Attempt, Epoch: next.Epoch,
-		Protocol: t.protocol, Node: node, Reason: t.reason,
+		Protocol: t.protocol, Via: t.via, Node: node, Reason: t.reason,
 		Unconfirmed: t.Kind == Unconfirm,
 	}
 	if r := t.response; r != nil {

@@ -26,7 +26,7 @@ func (a *actor) pump() {
 		return
 	}
 	effects, err := a.apply(c.cmd.ID, transition{
-		Event: Event{Kind: Offer, At: at, Epoch: top.epoch}, protocol: top.who.Protocol,
+		Event: Event{Kind: Offer, At: at, Epoch: top.epoch}, protocol: top.who.Protocol, via: top.who.Via,
 	})
 	switch device.CodeOf(err) {
 	case device.Unavailable:

@@ -52,7 +52,7 @@ func (a *actor) settle(t *session, id string, attempt int, kind Kind, o device.O
 	}
 	effects, err := a.apply(id, transition{
 		Event:    Event{Kind: kind, At: now(), Epoch: t.epoch, Attempt: attempt},
-		protocol: t.who.Protocol, reason: o.Reason,
+		protocol: t.who.Protocol, via: t.who.Via, reason: o.Reason,
 	})
 	if err != nil && device.CodeOf(err) == device.Unavailable {
 		return err
@@ -104,7 +104,7 @@ func (s *Service) Respond(r device.Response, done func(error)) {
 func (a *actor) answer(r *device.Response) error {
 	_, err := a.apply(r.Command, transition{
 		Event:    Event{Kind: Answer, At: now(), Status: r.Status, Digest: digest(r.Status, r.ContentType, r.Payload)},
-		protocol: r.Protocol, response: r,
+		protocol: r.Protocol, via: r.Via, response: r,
 	})
 	if err == nil {
 		for _, t := range a.stack {

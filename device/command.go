@@ -82,6 +82,7 @@ type CommandEvent struct {
 	At          time.Time
 	Attempt     int      // deliveries begun, this one included; 0 before the first
 	Protocol    Protocol // of the session that caused it; "" when none did
+	Via         string   // the gateway that session was of, or that brought the answer; "" when none did
 	Node        string   // the node that wrote it
 	Epoch       Epoch    // of the session's lease; zero when none
 	Reason      string   // why, in words: "released", "session lost", "deadline"
@@ -174,6 +175,7 @@ const (
 // Response is a device's answer to a command.
 type Response struct {
 	Device      ID
+	Via         string // the gateway that brought it; "" when the device did
 	Command     string // Command.ID
 	Status      int    // HTTP-like: 2xx is success
 	Payload     []byte

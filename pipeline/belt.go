@@ -24,9 +24,9 @@ type Belt struct {
 	rnc *nats.Conn // reading: a slow reader never delays an acknowledgement
 	rjs jetstream.JetStream
 
-	telemetry, commands, events, letters *publisher
-	deadLetters                          *deadLetters
-	node                                 *Node // nil before Join
+	telemetry, commands, events, letters, records *publisher
+	deadLetters                                   *deadLetters
+	node                                          *Node // nil before Join
 
 	maxBody   int // of an encoded message and its own headers
 	closeOnce sync.Once
@@ -77,7 +77,7 @@ func (b *Belt) open(ctx context.Context) (err error) {
 
 func (b *Belt) openPublishers() (err error) {
 	for stream, p := range map[string]**publisher{
-		TelemetryStream: &b.telemetry, CommandStream: &b.commands, CommandEventStream: &b.events, DeadLetterStream: &b.letters,
+		TelemetryStream: &b.telemetry, CommandStream: &b.commands, CommandEventStream: &b.events, DeadLetterStream: &b.letters, DeviceStream: &b.records,
 	} {
 		if *p, err = b.openPublisher(stream); err != nil {
 			return err
@@ -141,7 +141,7 @@ func (b *Belt) Stats(ctx context.Context) ([]StreamStats, error) {
 func (b *Belt) Close(ctx context.Context) (err error) {
 	b.closeOnce.Do(func() {
 		b.deadLetters.close(ctx)
-		for _, p := range []*publisher{b.letters, b.events, b.commands, b.telemetry} {
+		for _, p := range []*publisher{b.records, b.letters, b.events, b.commands, b.telemetry} {
 			err = errors.Join(err, p.close(ctx))
 		}
 		b.disconnect()
@@ -153,7 +153,7 @@ func (b *Belt) Close(ctx context.Context) (err error) {
 func (b *Belt) abandon() {
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
-	for _, p := range []*publisher{b.letters, b.events, b.commands, b.telemetry} {
+	for _, p := range []*publisher{b.records, b.letters, b.events, b.commands, b.telemetry} {
 		if p != nil {
 			_ = p.close(over)
 		}

@@ -1,107 +1,102 @@
 package pipeline
 
 import (
-	"cmp"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tributary-iot/tributary/device"
 )
 
-// Registry keeps the registry's records in the bucket DEVICES, one key a
-// principal. It is a registry.Store, which says what the methods promise.
+// Registry keeps the registry's records in the bucket DEVICES, one key each. It
+// is a registry.Store, which says what the methods promise. Writes go through a
+// publisher of their own, so that many at once are committed as one.
 type Registry struct {
-	js jetstream.JetStream
+	b  *Belt
 	kv jetstream.KeyValue
 }
 
 // Registry opens the bucket.
 func (b *Belt) Registry(ctx context.Context) (*Registry, error) {
-	kv, err := b.js.KeyValue(ctx, DeviceBucket)
+	kv, err := b.rjs.KeyValue(ctx, DeviceBucket)
 	if err != nil {
 		return nil, fmt.Errorf("pipeline: bucket %s: %w", DeviceBucket, err)
 	}
-	return &Registry{js: b.js, kv: kv}, nil
+	return &Registry{b: b, kv: kv}, nil
 }
+
+// kvOperation marks a record that was deleted, in the words of NATS's buckets.
+const kvOperation = "KV-Operation"
+
+// marker reports whether a message says that its record was deleted.
+func marker(h nats.Header) bool { return h.Get(kvOperation) != "" }
 
 // Get answers a record and its revision, or NotFound.
 func (r *Registry) Get(ctx context.Context, id device.ID) ([]byte, uint64, error) {
-	e, err := r.kv.Get(ctx, deviceKey(id))
+	m, err := r.b.leaderGet(ctx, DeviceStream, map[string]any{"last_by_subj": deviceRecordSubject(id)})
 	if err != nil {
-		return nil, 0, bucketError(id, err)
+		return nil, 0, err
 	}
-	return e.Value(), e.Revision(), nil
+	if m.Seq == 0 || marker(m.header()) {
+		return nil, 0, device.Errorf(device.NotFound, "there is no record of %s", id)
+	}
+	return m.Data, m.Seq, nil
 }
 
 // Create stores a record that must not exist.
 func (r *Registry) Create(ctx context.Context, id device.ID, value []byte) (uint64, error) {
-	rev, err := r.kv.Create(ctx, deviceKey(id), value)
-	return rev, bucketError(id, err)
+	rev, err := r.write(ctx, id, nil, value, 0)
+	if device.CodeOf(err) != device.Conflict {
+		return rev, err
+	}
+	// Perhaps only the mark of a deleted one is in the way.
+	m, e := r.b.leaderGet(ctx, DeviceStream, map[string]any{"last_by_subj": deviceRecordSubject(id)})
+	switch {
+	case e != nil:
+		return 0, e
+	case m.Seq == 0 || !marker(m.header()):
+		return 0, err
+	}
+	return r.write(ctx, id, nil, value, m.Seq)
 }
 
 // Update replaces a record whose revision is still the given one.
 func (r *Registry) Update(ctx context.Context, id device.ID, value []byte, revision uint64) (uint64, error) {
-	if revision == 0 { // to the bucket this would mean "create"
+	if revision == 0 { // to the stream this would mean "create"
 		return 0, conflict(id, nil)
 	}
-	rev, err := r.kv.Update(ctx, deviceKey(id), value, revision)
-	return rev, bucketError(id, err)
+	return r.write(ctx, id, nil, value, revision)
 }
 
 // Delete removes a record whose revision is still the given one.
 func (r *Registry) Delete(ctx context.Context, id device.ID, revision uint64) error {
-	e, err := r.kv.Get(ctx, deviceKey(id))
-	if errors.Is(err, jetstream.ErrKeyNotFound) || err == nil && e.Revision() != revision {
-		return conflict(id, err)
+	if revision == 0 {
+		return conflict(id, nil)
 	}
-	if err != nil {
-		return bucketError(id, err)
-	}
-	return bucketError(id, r.kv.Delete(ctx, deviceKey(id), jetstream.LastRevision(revision)))
+	_, err := r.write(ctx, id, nats.Header{kvOperation: {"DEL"}}, nil, revision)
+	return err
 }
 
-// List calls each for the records of a tenant, in byte order of the names.
-// Keys are listed without their values, so a page costs the tenant's keys and
-// its own records.
-func (r *Registry) List(ctx context.Context, tenant, after string, limit int, each func(device.ID, []byte, uint64) error) error {
-	s, err := r.js.Stream(ctx, "KV_"+DeviceBucket)
-	if err != nil {
-		return fmt.Errorf("pipeline: list devices: %w", err)
+// write commits one record if the last revision under its key is expect.
+func (r *Registry) write(ctx context.Context, id device.ID, h nats.Header, value []byte, expect uint64) (uint64, error) {
+	rev, err := r.b.records.publishWait(ctx, item{
+		subject: deviceRecordSubject(id), header: h, body: bytes.Clone(value), cas: true, lastSeq: expect,
+	})
+	switch {
+	case errors.Is(err, ErrWrongLastSequence):
+		return 0, conflict(id, err)
+	case err == nil && rev == 0: // committed, and only the sequence is not known
+		m, err := r.b.leaderGet(ctx, DeviceStream, map[string]any{"last_by_subj": deviceRecordSubject(id)})
+		if err == nil && !bytes.Equal(m.Data, value) {
+			err = conflict(id, nil)
+		}
+		return m.Seq, err
 	}
-	root := "$KV." + DeviceBucket + "."
-	info, err := s.Info(ctx, jetstream.WithSubjectFilter(root+tenantKey(tenant)+"*"))
-	if err != nil {
-		return fmt.Errorf("pipeline: list devices: %w", err)
-	}
-	var ids []device.ID
-	for subject := range info.State.Subjects {
-		if id, err := parseDeviceKey(strings.TrimPrefix(subject, root)); err == nil && id.Device > after {
-			ids = append(ids, id)
-		}
-	}
-	slices.SortFunc(ids, func(a, b device.ID) int { return cmp.Compare(a.Device, b.Device) })
-	for _, id := range ids {
-		if limit <= 0 {
-			break
-		}
-		value, rev, err := r.Get(ctx, id)
-		if device.CodeOf(err) == device.NotFound {
-			continue // deleted; its mark is still there
-		}
-		if err != nil {
-			return err
-		}
-		if err := each(id, value, rev); err != nil {
-			return err
-		}
-		limit--
-	}
-	return ctx.Err()
+	return rev, err
 }
 
 // Watch reports every change from the moment it calls ready.
@@ -142,22 +137,6 @@ func (r *Registry) Watch(ctx context.Context, ready func(), changed func(device.
 			changed(id, value, e.Revision())
 		}
 	}
-}
-
-// bucketError turns the bucket's answers into the words of the contract.
-func bucketError(id device.ID, err error) error {
-	var api *jetstream.APIError
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, jetstream.ErrKeyNotFound), errors.Is(err, jetstream.ErrKeyDeleted):
-		return device.Wrap(device.NotFound, fmt.Sprintf("there is no record of %s", id), err)
-	case errors.Is(err, jetstream.ErrKeyExists):
-		return conflict(id, err)
-	case errors.As(err, &api) && (api.ErrorCode == codeWrongLastSequence || api.ErrorCode == codeWrongLastSequenceConstant):
-		return conflict(id, err)
-	}
-	return fmt.Errorf("pipeline: record of %s: %w", id, err)
 }
 
 func conflict(id device.ID, cause error) error {

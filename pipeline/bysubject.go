@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
@@ -22,41 +23,56 @@ const (
 // lastOf asks the stream's leader for the newest message of a subject or
 // filter; 0 when there is none.
 func (b *Belt) lastOf(ctx context.Context, stream, subject string) (uint64, error) {
-	return b.leaderGet(ctx, stream, map[string]any{"last_by_subj": subject})
+	m, err := b.leaderGet(ctx, stream, map[string]any{"last_by_subj": subject})
+	return m.Seq, err
 }
 
 // holds asks the stream's leader whether it has a message.
 func (b *Belt) holds(ctx context.Context, stream string, seq uint64) (bool, error) {
-	found, err := b.leaderGet(ctx, stream, map[string]any{"seq": seq})
-	return found != 0, err
+	m, err := b.leaderGet(ctx, stream, map[string]any{"seq": seq})
+	return m.Seq != 0, err
+}
+
+// leaderMessage is a message as the leader answers it; Seq is 0 for none.
+type leaderMessage struct {
+	Seq    uint64 `json:"seq"`
+	Header []byte `json:"hdrs"`
+	Data   []byte `json:"data"`
+}
+
+// header reads the headers; what cannot be read is none.
+func (m *leaderMessage) header() nats.Header {
+	if len(m.Header) == 0 {
+		return nil
+	}
+	h, _ := nats.DecodeHeadersMsg(m.Header)
+	return h
 }
 
 // leaderGet does not use the client's stream handle, which would ask any replica.
-func (b *Belt) leaderGet(ctx context.Context, stream string, which map[string]any) (uint64, error) {
+func (b *Belt) leaderGet(ctx context.Context, stream string, which map[string]any) (m leaderMessage, err error) {
 	request, err := json.Marshal(which)
 	if err != nil {
-		return 0, err
+		return m, err
 	}
-	m, err := b.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, request)
+	reply, err := b.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, request)
 	if err != nil {
-		return 0, fmt.Errorf("pipeline: read a message of %s: %w", stream, err)
+		return m, fmt.Errorf("pipeline: read a message of %s: %w", stream, err)
 	}
 	var answer struct {
 		Error   *jetstream.APIError `json:"error"`
-		Message struct {
-			Seq uint64 `json:"seq"`
-		} `json:"message"`
+		Message leaderMessage       `json:"message"`
 	}
-	if err := json.Unmarshal(m.Data, &answer); err != nil {
-		return 0, fmt.Errorf("pipeline: read a message of %s: %w", stream, err)
+	if err := json.Unmarshal(reply.Data, &answer); err != nil {
+		return m, fmt.Errorf("pipeline: read a message of %s: %w", stream, err)
 	}
 	switch {
 	case answer.Error == nil:
-		return answer.Message.Seq, nil
+		return answer.Message, nil
 	case answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
-		return 0, nil
+		return m, nil
 	}
-	return 0, fmt.Errorf("pipeline: read a message of %s: %w", stream, answer.Error)
+	return m, fmt.Errorf("pipeline: read a message of %s: %w", stream, answer.Error)
 }
 
 // readSubject reads all messages of one subject, oldest first: at least those

@@ -112,8 +112,8 @@ func mismatch(have, want *jetstream.StreamConfig) error {
 // limit gives a stream limit, 0 for none (which JetStream also writes as -1).
 func limit(n int64) int64 { return max(n, 0) }
 
-// ensureBucket makes a bucket whose reads go to the leader, so that they are
-// never older than what a write returned for.
+// ensureBucket makes a bucket that takes atomic batches. Direct reads, which may
+// be behind on a cluster, are for listings; single records are read from the leader.
 func (b *Belt) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig) error {
 	kv, err := b.js.KeyValue(ctx, want.Bucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
@@ -121,7 +121,7 @@ func (b *Belt) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig) 
 			Name: "KV_" + want.Bucket, Subjects: []string{"$KV." + want.Bucket + everything},
 			MaxMsgsPerSubject: int64(want.History), Storage: want.Storage, Replicas: want.Replicas,
 			Discard: jetstream.DiscardNew, AllowRollup: true, DenyDelete: true, MaxMsgSize: -1, MaxBytes: -1, MaxMsgs: -1,
-			Duplicates: dedupWindow,
+			Duplicates: dedupWindow, AllowAtomicPublish: true, AllowDirect: true,
 		})
 		return err
 	}
@@ -135,7 +135,17 @@ func (b *Belt) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig) 
 	if status.TTL() != 0 {
 		return fmt.Errorf("exists with a time to live of %s, and we need none", status.TTL())
 	}
-	return nil
+	stream, err := b.js.Stream(ctx, "KV_"+want.Bucket)
+	if err != nil {
+		return err
+	}
+	cfg := stream.CachedInfo().Config
+	if cfg.AllowAtomicPublish && cfg.AllowDirect {
+		return nil
+	}
+	cfg.AllowAtomicPublish, cfg.AllowDirect = true, true
+	_, err = b.js.UpdateStream(ctx, cfg)
+	return err
 }
 
 // streamEpoch numbers the incarnations of a stream: the time it was created,

@@ -1,7 +1,9 @@
 package pipeline
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/tributary-iot/tributary/device"
@@ -14,6 +16,8 @@ const (
 	CommandEventStream = "COMMAND_EVENTS"
 	DeadLetterStream   = "DEAD_LETTERS"
 	DeviceBucket       = "DEVICES"
+	DeviceStream       = "KV_" + DeviceBucket // the bucket as a stream
+	deviceBucketRoot   = "$KV." + DeviceBucket + "."
 	LeaseStream        = "LEASES"
 	GenerationStream   = "LEASE_GENERATIONS"
 	NodeStream         = "NODES"
@@ -164,17 +168,39 @@ func parseDeviceSubject(root, subject string) (id device.ID, err error) {
 	return id, nil
 }
 
-// deviceKey is the device's key in a bucket: tenant.device, escaped with "=".
-func deviceKey(id device.ID) string {
-	return tenantKey(id.Tenant) + string(appendLevel(nil, id.Device, bucketKeyEscape))
+// shards is how many parts the bucket's keys fall into, by hash
+// (docs/decisions/0010-registry-by-shards.md).
+const shards = 4096
+
+// shardOf is the part an id's key is in: 12 bits of a SHA-256.
+func shardOf(id device.ID) int {
+	h := sha256.Sum256([]byte(id.Tenant + "/" + id.Device)) // no name holds a "/"
+	return int(h[0])<<4 | int(h[1])>>4
 }
 
-// tenantKey is what the keys of a tenant's devices begin with.
-func tenantKey(tenant string) string { return string(appendLevel(nil, tenant, bucketKeyEscape)) + "." }
+// deviceKey is the key of an id in the bucket: shard.tenant.device, the shard
+// as three hexadecimal digits, names escaped with "=".
+func deviceKey(id device.ID) string {
+	return tenantKey(shardOf(id), id.Tenant) + string(appendLevel(nil, id.Device, bucketKeyEscape))
+}
+
+// tenantKey is what the keys of a tenant's devices in a shard begin with.
+func tenantKey(shard int, tenant string) string {
+	return fmt.Sprintf("%03x.", shard) + string(appendLevel(nil, tenant, bucketKeyEscape)) + "."
+}
+
+// deviceRecordSubject is where the bucket keeps the record of an id.
+func deviceRecordSubject(id device.ID) string { return deviceBucketRoot + deviceKey(id) }
+
+// deviceRecordFilter is all records of a tenant in a shard.
+func deviceRecordFilter(shard int, tenant string) string {
+	return deviceBucketRoot + tenantKey(shard, tenant) + "*"
+}
 
 // parseDeviceKey is the reverse of deviceKey.
 func parseDeviceKey(key string) (id device.ID, err error) {
-	tenant, name, ok := strings.Cut(key, ".")
+	_, rest, _ := strings.Cut(key, ".")
+	tenant, name, ok := strings.Cut(rest, ".")
 	if !ok {
 		return id, errSubject
 	}

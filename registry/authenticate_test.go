@@ -43,6 +43,7 @@ func TestAuthenticate(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			for _, attempt := range []string{"first", "cached"} {
 				got, err := f.reg.Authenticate(t.Context(), device.Credential{Protocol: device.MQTT, User: c.user, Secret: c.secret})
+				got.Credential = "" // a random id; held by TestHold
 				if got != c.want || device.CodeOf(err) != c.code || (err == nil) != (c.code == 0) {
 					t.Errorf("%s: %+v, %v", attempt, got, err)
 				}
@@ -98,6 +99,7 @@ func TestOpenMode(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := f.reg.Authenticate(t.Context(), c.cred)
+			got.Credential = ""
 			if got != c.want || device.CodeOf(err) != c.code || (err == nil) != (c.code == 0) {
 				t.Errorf("%+v, %v", got, err)
 			}

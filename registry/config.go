@@ -19,8 +19,13 @@ type Config struct {
 	// default 65,536. Unknown names are remembered up to an eighth of it.
 	CacheSize int
 
-	// LookupTimeout bounds one question to the Store; default 5 s.
+	// LookupTimeout bounds one question to the Store, waiting for its turn
+	// included; default 5 s.
 	LookupTimeout time.Duration
+
+	// LookupsAtOnce bounds how many peers' questions the Store is asked at the
+	// same time; default 64.
+	LookupsAtOnce int
 
 	Logger     *slog.Logger          // nil: silent
 	Registerer prometheus.Registerer // nil: metrics are counted and not shown
@@ -32,6 +37,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.LookupTimeout == 0 {
 		c.LookupTimeout = 5 * time.Second
+	}
+	if c.LookupsAtOnce == 0 {
+		c.LookupsAtOnce = 64
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -45,8 +53,8 @@ func (c Config) validate() error {
 		return errors.New("registry: Config.Store is missing")
 	case len(c.Pepper) != PepperBytes:
 		return fmt.Errorf("registry: Config.Pepper is %d bytes long instead of %d", len(c.Pepper), PepperBytes)
-	case c.CacheSize < 0 || c.LookupTimeout < 0:
-		return errors.New("registry: Config.CacheSize and LookupTimeout must not be negative")
+	case c.CacheSize < 0 || c.LookupTimeout < 0 || c.LookupsAtOnce < 0:
+		return errors.New("registry: Config.CacheSize, LookupTimeout and LookupsAtOnce must not be negative")
 	}
 	return nil
 }

@@ -12,8 +12,10 @@ import (
 // device it was asked for, and is written back to what reads the same.
 func FuzzDecodeRecord(f *testing.F) {
 	id := device.ID{Tenant: "t", Device: "d"}
-	r := record{Tenant: "t", Device: "d", Kind: device.KindGateway}
-	r.setSecret([]byte{1, 2, 3}, time.Unix(1700000000, 0))
+	r := record{Tenant: "t", Device: "d", Kind: device.KindGateway, For: "a*", Credentials: []credential{
+		newCredential(typeSecret, make([]byte, 32), time.Unix(1700000000, 0)),
+		newCredential(typeKey, make([]byte, 32), time.Unix(1700000000, 0)),
+	}}
 	seed, err := r.encode()
 	if err != nil {
 		f.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"sync"
 	"testing"
@@ -18,14 +19,14 @@ func TestLifeOfADevice(t *testing.T) {
 	_, err := f.reg.Get(ctx, dev)
 	wantCode(t, err, device.NotFound)
 
-	added, secret, err := f.reg.Add(ctx, dev)
+	added, secret, err := f.reg.Add(ctx, device.NewPrincipal{ID: dev})
 	if err != nil || added.ID != dev || added.Kind != device.KindDevice || added.Disabled || added.CreatedAt.IsZero() {
 		t.Fatalf("added %+v, %v", added, err)
 	}
 	if !regexp.MustCompile(`^trib_[a-z2-7]{52}$`).MatchString(secret) {
 		t.Errorf("secret %q does not look like one", secret)
 	}
-	_, _, err = f.reg.Add(ctx, dev)
+	_, _, err = f.reg.Add(ctx, device.NewPrincipal{ID: dev})
 	wantCode(t, err, device.Conflict)
 
 	off, err := f.reg.Disable(ctx, dev)
@@ -33,7 +34,7 @@ func TestLifeOfADevice(t *testing.T) {
 		t.Errorf("disabled %+v, %v", off, err)
 	}
 	again, err := f.reg.Disable(ctx, dev)
-	if err != nil || again != off {
+	if err != nil || !reflect.DeepEqual(again, off) {
 		t.Errorf("disabled again %+v, %v", again, err)
 	}
 	on, err := f.reg.Enable(ctx, dev)
@@ -44,7 +45,7 @@ func TestLifeOfADevice(t *testing.T) {
 		t.Errorf("enabled again, the old secret: %v", err)
 	}
 
-	_, fresh, err := f.reg.Rotate(ctx, dev)
+	_, fresh, err := f.reg.Rotate(ctx, dev, 0)
 	if err != nil || fresh == secret {
 		t.Errorf("rotated to %q, %v", fresh, err)
 	}
@@ -59,7 +60,7 @@ func TestLifeOfADevice(t *testing.T) {
 	wantCode(t, f.reg.Remove(ctx, dev), device.NotFound)
 	_, err = f.reg.Disable(ctx, dev)
 	wantCode(t, err, device.NotFound)
-	_, _, err = f.reg.Rotate(ctx, dev)
+	_, _, err = f.reg.Rotate(ctx, dev, 0)
 	wantCode(t, err, device.NotFound)
 }
 
@@ -75,7 +76,7 @@ func TestSecretsAreNotStored(t *testing.T) {
 func TestAddRefusesBadNames(t *testing.T) {
 	f := newFixture(t)
 	for _, dev := range []device.ID{{}, {Tenant: "t"}, {Tenant: "t", Device: "a/b"}, {Tenant: "t", Device: "telemetry"}, {Device: "d"}} {
-		_, _, err := f.reg.Add(t.Context(), dev)
+		_, _, err := f.reg.Add(t.Context(), device.NewPrincipal{ID: dev})
 		wantCode(t, err, device.Invalid)
 	}
 }
@@ -86,12 +87,16 @@ func TestList(t *testing.T) {
 		f.add(t, fmt.Sprintf("d%d@acme", i))
 	}
 	f.add(t, "d2x@other")
-	page, err := f.reg.List(t.Context(), "acme", "d1", 2)
-	if err != nil || len(page) != 2 || page[0].ID.Device != "d2" || page[1].ID.Device != "d3" {
-		t.Errorf("listed %+v, %v", page, err)
+	page, next, err := f.reg.List(t.Context(), "acme", "", 3)
+	if err != nil || len(page) != 3 || page[0].ID.Device != "d0" || page[2].ID.Device != "d2" || next == "" {
+		t.Errorf("listed %+v, %q, %v", page, next, err)
+	}
+	page, next, err = f.reg.List(t.Context(), "acme", next, 3)
+	if err != nil || len(page) != 2 || page[0].ID.Device != "d3" || page[1].ID.Device != "d4" || next != "" {
+		t.Errorf("then %+v, %q, %v", page, next, err)
 	}
 	for _, limit := range []int{0, -1, registry.MaxListLimit + 1} {
-		_, err := f.reg.List(t.Context(), "acme", "", limit)
+		_, _, err := f.reg.List(t.Context(), "acme", "", limit)
 		wantCode(t, err, device.Invalid)
 	}
 }
@@ -106,7 +111,7 @@ func TestChangesAtOnceAllCount(t *testing.T) {
 			if i%2 == 0 {
 				_, err = f.reg.Disable(t.Context(), id(t, "dev1@default"))
 			} else {
-				_, _, err = f.reg.Rotate(t.Context(), id(t, "dev1@default"))
+				_, _, err = f.reg.Rotate(t.Context(), id(t, "dev1@default"), 0)
 			}
 			if err != nil {
 				t.Error(err)

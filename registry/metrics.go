@@ -13,9 +13,11 @@ type metrics struct {
 	lookups         *prometheus.CounterVec // result
 	entries         prometheus.GaugeFunc
 	watching        prometheus.GaugeFunc
+	held            prometheus.GaugeFunc
+	revoked         prometheus.Counter
 }
 
-func newMetrics(c *cache) *metrics {
+func newMetrics(c *cache, h *holds) *metrics {
 	return &metrics{
 		authentications: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tributary_registry_authentications_total",
@@ -38,6 +40,14 @@ func newMetrics(c *cache) *metrics {
 			}
 			return 0
 		}),
+		held: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "tributary_registry_held",
+			Help: "Connections, and attachments of gateways for others, that end when their principal is revoked.",
+		}, func() float64 { return float64(h.len()) }),
+		revoked: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tributary_registry_revoked_total",
+			Help: "Connections and attachments ended because their principal or credential was disabled, removed or expired.",
+		}),
 	}
 }
 
@@ -46,7 +56,8 @@ func (m *metrics) register(r prometheus.Registerer) error {
 		return nil
 	}
 	return errors.Join(r.Register(m.authentications), r.Register(m.lookups),
-		r.Register(m.entries), r.Register(m.watching))
+		r.Register(m.entries), r.Register(m.watching),
+		r.Register(m.held), r.Register(m.revoked))
 }
 
 // authenticated counts one check; the protocol label stays within the doors we know.

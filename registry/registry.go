@@ -17,14 +17,14 @@ type Registry struct {
 	cfg     Config
 	cache   *cache
 	metrics *metrics
-	dummy   []byte // compared with when there is nothing to compare with
+	dummy   []proof       // compared with when there is nothing to compare with
+	asking  chan struct{} // holds one for each question to the Store under way
 
 	stopping context.Context // ends when Shutdown begins
 	stop     context.CancelFunc
 	running  sync.RWMutex // read-locked while Run runs
 
-	mu       sync.Mutex
-	onRevoke []func(device.ID)
+	holds holds
 }
 
 // New checks the configuration; it neither reads nor writes the Store.
@@ -34,32 +34,15 @@ func New(cfg Config) (*Registry, error) {
 		return nil, err
 	}
 	c := newCache(cfg.CacheSize)
-	r := &Registry{cfg: cfg, cache: c, metrics: newMetrics(c), dummy: make([]byte, 32)}
-	rand.Read(r.dummy)
+	r := &Registry{cfg: cfg, cache: c, dummy: make([]proof, 1), asking: make(chan struct{}, cfg.LookupsAtOnce)}
+	rand.Read(r.dummy[0].hash[:])
+	r.holds.of = map[device.ID]map[*hold]struct{}{}
+	r.metrics = newMetrics(c, &r.holds)
 	r.stopping, r.stop = context.WithCancel(context.Background())
 	if err := r.metrics.register(cfg.Registerer); err != nil {
 		return nil, fmt.Errorf("registry: register metrics: %w", err)
 	}
 	return r, nil
-}
-
-// OnRevoke asks for a call whenever a principal is disabled or removed, on
-// this node or another, so that its sessions can be ended. It may be called
-// more than once for one change, from any goroutine, and must not block. A
-// change made on another node while Watching is false is not told.
-func (r *Registry) OnRevoke(f func(device.ID)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.onRevoke = append(r.onRevoke, f)
-}
-
-func (r *Registry) revoked(id device.ID) {
-	r.mu.Lock()
-	hooks := r.onRevoke
-	r.mu.Unlock()
-	for _, f := range hooks {
-		f(id)
-	}
 }
 
 // Watching reports whether changes made elsewhere are being followed. While
@@ -79,7 +62,15 @@ func (r *Registry) Run(ctx context.Context) error {
 	pause := firstPause
 	for {
 		var ready atomic.Bool
-		err := r.cfg.Store.Watch(ctx, func() { r.cache.watch(true); ready.Store(true) }, r.changed)
+		var rechecks sync.WaitGroup
+		watch, end := context.WithCancel(ctx)
+		err := r.cfg.Store.Watch(ctx, func() {
+			r.cache.watch(true)
+			ready.Store(true)
+			rechecks.Go(func() { r.recheckAll(watch) })
+		}, r.changed)
+		end()
+		rechecks.Wait()
 		r.cache.watch(false)
 		if ready.Load() {
 			pause = firstPause
@@ -117,18 +108,11 @@ func (r *Registry) Shutdown(ctx context.Context) error {
 	}
 }
 
-// changed takes one change from the watch.
-func (r *Registry) changed(id device.ID, value []byte, _ uint64) {
+// changed takes one change from the watch. It may be older than what the Store
+// has answered since, so it only says whom to look at again.
+func (r *Registry) changed(id device.ID, _ []byte, _ uint64) {
 	r.cache.drop(id)
-	if value == nil {
-		r.revoked(id)
-		return
-	}
-	rec, err := decodeRecord(id, value)
-	if err != nil {
-		r.cfg.Logger.Error("a record cannot be read: its device is refused", "device", id.String(), "error", err)
-	}
-	if err != nil || rec.Disabled {
-		r.revoked(id)
+	if r.holds.has(id) {
+		go r.recheck(r.stopping, id)
 	}
 }

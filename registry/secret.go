@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"strings"
+	"time"
 )
 
 // SecretPrefix begins every generated secret, so that people and leak scanners
@@ -32,18 +33,22 @@ func hashSecret(pepper []byte, secret string) []byte {
 	return mac.Sum(nil)
 }
 
-// verify checks a secret against a principal, nil for an unknown one. Both
-// take the same path: one HMAC and at least one constant-time comparison.
-func (r *Registry) verify(p *principal, secret string) bool {
-	hashes := [][]byte{r.dummy}
-	if p != nil && len(p.hashes) > 0 {
-		hashes = p.hashes
+// verify checks a secret against a principal, nil for an unknown one, and
+// answers the id of the credential it is, "" for none. All take the same path:
+// one HMAC and at least one constant-time comparison.
+func (r *Registry) verify(p *principal, secret string) (proven string) {
+	sum, now := hashSecret(r.cfg.Pepper, secret), time.Now()
+	if p == nil || len(p.proofs) == 0 {
+		p = &principal{disabled: true, proofs: r.dummy}
 	}
-	sum, match := hashSecret(r.cfg.Pepper, secret), false
-	for _, h := range hashes {
-		if hmac.Equal(sum, h) {
-			match = true
+	for i := range p.proofs {
+		one := &p.proofs[i]
+		if hmac.Equal(sum, one.hash[:]) && !one.key && !one.expired(now) {
+			proven = one.id
 		}
 	}
-	return match && p != nil && len(p.hashes) > 0 && !p.disabled
+	if p.disabled {
+		return ""
+	}
+	return proven
 }

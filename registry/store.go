@@ -13,6 +13,9 @@ import (
 // Implementations use only the words of package device and built-in types, so
 // they need not import this package. registrytest.Test proves one.
 //
+// An id is a principal's, or of no tenant and a device of 64 hexadecimal digits;
+// listings show the former only.
+//
 // Errors: an *device.Error of code NotFound or Conflict where said below;
 // anything else is an outage, after which the same call may be made again.
 // All methods are safe for use from any goroutine. Bytes given are not kept
@@ -35,11 +38,14 @@ type Store interface {
 	// when it is not, or when the record is gone.
 	Delete(ctx context.Context, id device.ID, revision uint64) error
 
-	// List calls each for the records of one tenant whose device name sorts
-	// after the given one ("" is before all), in byte order of the device
-	// names, at most limit times (limit > 0). An error from each ends the
-	// listing and is answered.
-	List(ctx context.Context, tenant, after string, limit int, each EntryFunc) error
+	// List calls each for the records of one tenant, at most limit times
+	// (limit > 0), in an order of the Store's own, from a cursor on: "" is the
+	// beginning, and next, where to go on, is "" at the end. A page costs about
+	// what it holds, not what the tenant has. A record that is there all the
+	// while is seen exactly once by who follows the cursors; one made or deleted
+	// meanwhile may be seen or not. An error from each ends the listing and is
+	// answered; Invalid for a cursor it never gave.
+	List(ctx context.Context, tenant, cursor string, limit int, each EntryFunc) (next string, err error)
 
 	// Watch reports every change of any tenant's records from the moment it
 	// calls ready, until ctx ends (it answers nil then) or a change may have

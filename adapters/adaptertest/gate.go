@@ -71,13 +71,14 @@ func (g *Gate) Authenticate(_ context.Context, c device.Credential) (device.Prin
 // Entered is one call of Connect and what came of it.
 type Entered struct {
 	device.Session
-	End  func(device.Leaving)
-	Left device.Leaving // "" while the session lasts
+	Principal device.Principal
+	End       func(device.Leaving)
+	Left      device.Leaving // "" while the session lasts
 }
 
 // Connect implements adapters.Gate.
-func (g *Gate) Connect(s device.Session, end func(device.Leaving)) (func(device.Leaving), error) {
-	e := &Entered{Session: s, End: end}
+func (g *Gate) Connect(p device.Principal, s device.Session, end func(device.Leaving)) (func(device.Leaving), error) {
+	e := &Entered{Session: s, Principal: p, End: end}
 	g.update(func() { g.entered = append(g.entered, e) })
 	return func(why device.Leaving) { g.update(func() { e.Left = why }) }, nil
 }

@@ -155,7 +155,7 @@ func (c *toyConn) frame(word, rest string) (err error) {
 func (c *toyConn) submit(rest string, payload []byte) error {
 	to, _, _ := strings.Cut(rest, " ")
 	to = strings.TrimPrefix(to, "-")
-	id, err := c.me.SpeakFor(to)
+	id, via, err := c.me.SpeakFor(to)
 	if err != nil {
 		if c.flaw == "speaks for anybody" {
 			id = device.ID{Tenant: c.me.ID.Tenant, Device: to}
@@ -169,7 +169,7 @@ func (c *toyConn) submit(rest string, payload []byte) error {
 	if strings.Contains(string(payload), `"device":"bob"`) && c.flaw == "believes the payload" {
 		id.Device = "bob"
 	}
-	m := &device.Message{Tenant: id.Tenant, Device: id.Device, Protocol: "toy", ReceivedAt: time.Now(), Payload: payload}
+	m := &device.Message{Tenant: id.Tenant, Device: id.Device, Via: via, Protocol: "toy", ReceivedAt: time.Now(), Payload: payload}
 	if strings.Contains(string(payload), "temperature") {
 		m.Measurements = []device.Measurement{{Name: "temperature", Value: device.Double(21.5)}}
 	}

@@ -72,10 +72,10 @@ func decodeMessage(raw []byte, limit int) (wire.Message, error) {
 }
 
 // toTelemetry makes a message of one for the telemetry of a device.
-func toTelemetry(in *wire.Message, id device.ID, channel string, settled bool) (*device.Message, error) {
+func toTelemetry(in *wire.Message, to route, settled bool) (*device.Message, error) {
 	attributes := eventAttributes(in.Properties)
 	m := &device.Message{
-		Tenant: id.Tenant, Device: id.Device, Channel: channel,
+		Tenant: to.id.Tenant, Device: to.id.Device, Via: to.via, Channel: to.channel,
 		Key: idText(in.MessageID), Protocol: device.AMQP, QoS: 1,
 		ContentType: string(in.ContentType), ReceivedAt: time.Now(),
 		Properties: stringify(in.Properties, attributes != nil), Payload: in.Body,
@@ -98,9 +98,9 @@ func toTelemetry(in *wire.Message, id device.ID, channel string, settled bool) (
 }
 
 // toResponse makes an answer of a message to a reply-to address.
-func toResponse(in *wire.Message, id device.ID) (device.Response, error) {
+func toResponse(in *wire.Message, to route) (device.Response, error) {
 	r := device.Response{
-		Device: id, Command: idText(in.CorrelationID), Status: 200,
+		Device: to.id, Via: to.via, Command: idText(in.CorrelationID), Status: 200,
 		Payload: in.Body, ContentType: string(in.ContentType), Protocol: device.AMQP,
 	}
 	if r.Command == "" {

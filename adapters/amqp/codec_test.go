@@ -91,11 +91,11 @@ func FuzzTelemetry(f *testing.F) {
 		if err != nil {
 			return
 		}
-		words, err := toTelemetry(&m, device.ID{Tenant: "t", Device: "d"}, "c", false)
+		words, err := toTelemetry(&m, route{address{channel: "c"}, device.ID{Tenant: "t", Device: "d"}, "gw"}, false)
 		if err == nil && (words.Validate() != nil || len(words.Payload) > 1<<10) {
 			t.Fatalf("%+v went through", words)
 		}
-		if r, err := toResponse(&m, device.ID{Tenant: "t", Device: "d"}); err == nil && (r.Command == "" || r.Status < 100 || r.Status > 599) {
+		if r, err := toResponse(&m, route{id: device.ID{Tenant: "t", Device: "d"}}); err == nil && (r.Command == "" || r.Status < 100 || r.Status > 599) {
 			t.Fatalf("%+v went through", r)
 		}
 	})

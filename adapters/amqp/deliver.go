@@ -16,10 +16,9 @@ func (c *conn) deliver(d *delivery) {
 		c.answer(d, size, err)
 		return
 	}
-	at, to, id := d.link.at, d.link.to, d.link.device
-	if at == "" {
-		at = m.To
-		if to, id, err = c.resolve(at); err != nil {
+	to := d.link.to
+	if d.link.at == "" {
+		if to, err = c.resolve(m.To); err != nil {
 			c.refused(d, &m, err)
 			c.answer(d, size, err)
 			return
@@ -33,9 +32,9 @@ func (c *conn) deliver(d *delivery) {
 	}
 	if to.node == responses {
 		c.metrics.answers.Inc()
-		err = c.respond(&m, id, done)
+		err = c.respond(&m, to, done)
 	} else {
-		err = c.submit(&m, id, to.channel, d.settled, done)
+		err = c.submit(&m, to, d.settled, done)
 	}
 	if err != nil {
 		done(err)
@@ -49,8 +48,8 @@ func (c *conn) decode(d *delivery) (wire.Message, error) {
 	return decodeMessage(d.data, c.cfg.MaxMessageBytes)
 }
 
-func (c *conn) submit(in *wire.Message, id device.ID, channel string, settled bool, done func(error)) error {
-	m, err := toTelemetry(in, id, channel, settled)
+func (c *conn) submit(in *wire.Message, to route, settled bool, done func(error)) error {
+	m, err := toTelemetry(in, to, settled)
 	if err != nil {
 		return err
 	}
@@ -61,8 +60,8 @@ func (c *conn) submit(in *wire.Message, id device.ID, channel string, settled bo
 	return c.gate.Submit(m, done)
 }
 
-func (c *conn) respond(in *wire.Message, id device.ID, done func(error)) error {
-	r, err := toResponse(in, id)
+func (c *conn) respond(in *wire.Message, to route, done func(error)) error {
+	r, err := toResponse(in, to)
 	if err != nil {
 		return err
 	}
@@ -102,7 +101,7 @@ func (c *conn) answer(d *delivery, size int, err error) {
 
 // refused leaves a trail of a message we do not keep.
 func (c *conn) refused(d *delivery, m *wire.Message, err error) {
-	id, at := d.link.device, d.link.at
+	id, at := d.link.to.id, d.link.at
 	if at == "" {
 		id, at = c.principal.ID, m.To
 	}

@@ -90,7 +90,7 @@ func (c *conn) open(known bool) error {
 		}
 	}
 	session := device.Session{Device: c.principal.ID, Protocol: device.AMQP, Client: c.client}
-	if c.leave, err = c.gate.Connect(session, c.expel); err != nil {
+	if c.leave, err = c.gate.Connect(c.principal, session, c.expel); err != nil {
 		e := toPeer(err)
 		return c.refuseOpen(e.Condition, fmt.Errorf("%s", e.Description))
 	}

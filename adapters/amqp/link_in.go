@@ -16,10 +16,9 @@ type inLink struct {
 	handle uint32
 	name   string
 	at     string // the target address; "" for the anonymous terminus
-	to     address
-	device device.ID // whom the address means
-	gone   bool      // detached by us; kept until the peer's DETACH
-	open   bool      // counted in the metrics
+	to     route  // what the address means
+	gone   bool   // detached by us; kept until the peer's DETACH
+	open   bool   // counted in the metrics
 
 	deliveryCount uint32
 	credit        uint32
@@ -78,21 +77,27 @@ func (l *inLink) resolve(t wire.Target) error {
 	}
 	l.at = t.Address.Value
 	var err error
-	l.to, l.device, err = l.s.c.resolve(l.at)
+	l.to, err = l.s.c.resolve(l.at)
 	return err
 }
 
+// route is an address as it is meant for this peer.
+type route struct {
+	address
+	id  device.ID
+	via string // the gateway, when it speaks for another
+}
+
 // resolve finds the node and device an address to send to means for this peer.
-func (c *conn) resolve(at string) (address, device.ID, error) {
-	to, err := parseAddress(at)
-	if err != nil {
-		return to, device.ID{}, err
+func (c *conn) resolve(at string) (to route, err error) {
+	if to.address, err = parseAddress(at); err != nil {
+		return to, err
 	}
 	if to.node == commands {
-		return to, device.ID{}, device.Errorf(device.Forbidden, "a device may receive from its commands, not send to them")
+		return to, device.Errorf(device.Forbidden, "a device may receive from its commands, not send to them")
 	}
-	id, err := c.principal.SpeakFor(to.device)
-	return to, id, err
+	to.id, to.via, err = c.principal.SpeakFor(to.device)
+	return to, err
 }
 
 // refuseSender refuses the link, and leaves a trail.

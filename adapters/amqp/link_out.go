@@ -15,9 +15,10 @@ type outLink struct {
 	handle  uint32
 	name    string
 	device  device.ID
-	settled bool // the peer wants them settled: no outcome comes back
-	gone    bool // detached by us; kept until the peer's DETACH
-	open    bool // counted in the metrics
+	via     string // the gateway, when it receives for another
+	settled bool   // the peer wants them settled: no outcome comes back
+	gone    bool   // detached by us; kept until the peer's DETACH
+	open    bool   // counted in the metrics
 
 	attachment  adapters.Attachment // nil while the peer, drained, gives no credit
 	generation  int                 // of the attachment: callbacks of an older one are stale
@@ -46,9 +47,9 @@ func (s *session) attachReceiver(p *wire.Attach) error {
 	if p.Source != nil {
 		source = *p.Source
 	}
-	id, err := s.c.commandsOf(source)
+	id, via, err := s.c.commandsOf(source)
 	l := &outLink{
-		s: s, handle: p.Handle, name: p.Name, device: id,
+		s: s, handle: p.Handle, name: p.Name, device: id, via: via,
 		settled: p.SndSettleMode == wire.SndSettled, open: true,
 	}
 	if err == nil {
@@ -79,17 +80,18 @@ func (s *session) attachReceiver(p *wire.Attach) error {
 	return nil
 }
 
-// commandsOf finds the device whose commands a source means.
-func (c *conn) commandsOf(source wire.Source) (device.ID, error) {
+// commandsOf finds the device whose commands a source means, and the gateway
+// that wants them for it.
+func (c *conn) commandsOf(source wire.Source) (id device.ID, via string, err error) {
 	if source.Dynamic {
-		return device.ID{}, device.Errorf(device.Invalid, "there are no dynamic nodes here; receive from {device}/commands")
+		return id, "", device.Errorf(device.Invalid, "there are no dynamic nodes here; receive from {device}/commands")
 	}
 	from, err := parseAddress(source.Address.Value)
 	if err != nil {
-		return device.ID{}, err
+		return id, "", err
 	}
 	if from.node != commands {
-		return device.ID{}, device.Errorf(device.Forbidden, "a device receives from its commands only")
+		return id, "", device.Errorf(device.Forbidden, "a device receives from its commands only")
 	}
 	return c.principal.SpeakFor(from.device)
 }
@@ -104,10 +106,7 @@ func (l *outLink) attach() error {
 	c.mu.Unlock()
 	ctx, cancel := c.background()
 	defer cancel()
-	session := device.Session{Device: l.device, Protocol: device.AMQP, Client: c.client}
-	if l.device != c.principal.ID && !c.principal.Open {
-		session.Via = c.principal.ID.Device
-	}
+	session := device.Session{Device: l.device, Via: l.via, Protocol: device.AMQP, Client: c.client}
 	a, err := c.gate.Attach(ctx, session,
 		func(d device.Delivery) { l.offer(generation, d) },
 		func() { l.lost(generation) })

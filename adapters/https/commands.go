@@ -98,7 +98,7 @@ func (s *Server) getCommands(c *call) (int, error) {
 	defer s.metrics.polls.Dec()
 	ctx := c.r.Context()
 	p := newPoll(o.max)
-	sess, err := s.hub.join(ctx, c.device, p)
+	sess, err := s.hub.join(c, p)
 	if err != nil {
 		return 0, err
 	}

@@ -1,12 +1,22 @@
 package https
 
 import (
-	"context"
 	"sync"
 
 	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/device"
 )
+
+// seat tells sessions of one device apart that came in differently: by the
+// device or a gateway, with one credential or another. So each ends with what
+// it came in with, and a lock belongs to who took it.
+type seat struct {
+	device     device.ID
+	principal  device.ID
+	credential string
+}
+
+func (c *call) seat() seat { return seat{c.device, c.principal.ID, c.principal.Credential} }
 
 // hub holds the sessions of all devices that poll, or did a moment ago, or hold
 // a lock. Locks are taken hub first, session second.
@@ -17,22 +27,22 @@ type hub struct {
 	repeats repeats
 
 	mu       sync.Mutex
-	sessions map[device.ID]*session
+	sessions map[seat]*session
 	closed   bool
 }
 
 func newHub(cfg Config, gate adapters.Gate, m *metrics) *hub {
-	return &hub{cfg: cfg, gate: gate, metrics: m, sessions: map[device.ID]*session{}}
+	return &hub{cfg: cfg, gate: gate, metrics: m, sessions: map[seat]*session{}}
 }
 
-// join opens poll p in the device's session, which it makes or revives. After a
-// nil error the caller owes a leave.
-func (h *hub) join(ctx context.Context, id device.ID, p *poll) (*session, error) {
-	s, err := h.enter(id)
+// join opens poll p in the caller's session of the device, which it makes or
+// revives. After a nil error the caller owes a leave.
+func (h *hub) join(c *call, p *poll) (*session, error) {
+	s, err := h.enter(c)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.attach(ctx); err != nil {
+	if err := s.attach(c.r.Context()); err != nil {
 		s.leave(nil)
 		return nil, err
 	}
@@ -41,21 +51,21 @@ func (h *hub) join(ctx context.Context, id device.ID, p *poll) (*session, error)
 }
 
 // enter counts the caller among the session's users, so that it stays.
-func (h *hub) enter(id device.ID) (*session, error) {
+func (h *hub) enter(c *call) (*session, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
 		return nil, device.Errorf(device.Unavailable, "the server is stopping")
 	}
-	s := h.sessions[id]
+	at := c.seat()
+	s := h.sessions[at]
 	if s == nil {
-		s = newSession(h, id)
-		session := device.Session{Device: id, Protocol: device.HTTP}
+		s = newSession(h, at, device.Session{Device: c.device, Via: c.via, Protocol: device.HTTP})
 		var err error
-		if s.goodbye, err = h.gate.Connect(session, func(why device.Leaving) { h.expel(s, why) }); err != nil {
+		if s.goodbye, err = h.gate.Connect(c.principal, s.who, func(why device.Leaving) { h.expel(s, why) }); err != nil {
 			return nil, err
 		}
-		h.sessions[id] = s
+		h.sessions[at] = s
 		h.metrics.sessions.Inc()
 	}
 	s.mu.Lock()
@@ -67,11 +77,11 @@ func (h *hub) enter(id device.ID) (*session, error) {
 	return s, nil
 }
 
-// find is the session of a device, or nil.
-func (h *hub) find(id device.ID) *session {
+// find is the session of a seat, or nil.
+func (h *hub) find(at seat) *session {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.sessions[id]
+	return h.sessions[at]
 }
 
 // close ends every session; unsettled commands go back to the queue.
@@ -79,9 +89,9 @@ func (h *hub) close() {
 	h.mu.Lock()
 	h.closed = true
 	ended := make([]*session, 0, len(h.sessions))
-	for id, s := range h.sessions {
+	for at, s := range h.sessions {
 		ended = append(ended, s)
-		h.remove(id)
+		h.remove(at)
 	}
 	h.mu.Unlock()
 	for _, s := range ended {
@@ -96,8 +106,8 @@ func (h *hub) close() {
 // are no longer worth anything.
 func (h *hub) expel(s *session, why device.Leaving) {
 	h.mu.Lock()
-	if h.sessions[s.id] == s {
-		h.remove(s.id)
+	if h.sessions[s.at] == s {
+		h.remove(s.at)
 	}
 	h.mu.Unlock()
 	s.mu.Lock()
@@ -111,7 +121,7 @@ func (h *hub) expel(s *session, why device.Leaving) {
 }
 
 // remove forgets a session; the caller holds h.mu.
-func (h *hub) remove(id device.ID) {
-	delete(h.sessions, id)
+func (h *hub) remove(at seat) {
+	delete(h.sessions, at)
 	h.metrics.sessions.Dec()
 }

@@ -104,7 +104,7 @@ func (s *session) settle(ctx context.Context, srv *Server, id, token string, o d
 	err := srv.confirm(ctx, func(done func(error)) error {
 		l.hold.attachment.Settle(id, l.Attempt, o, func(err error) {
 			if err == nil {
-				s.hub.repeats.remember(settled{s.id, id, token}, o.Kind) // even if nobody waits any more
+				s.hub.repeats.remember(settled{s.who.Device, id, token}, o.Kind) // even if nobody waits any more
 			}
 			done(err)
 		})
@@ -140,6 +140,6 @@ func (s *session) answered(id string) {
 	s.mu.Unlock()
 	if l != nil && s.free(l) {
 		l.settle(device.Accepted, "answered")
-		s.hub.repeats.remember(settled{s.id, id, l.token}, device.Accepted)
+		s.hub.repeats.remember(settled{s.who.Device, id, l.token}, device.Accepted)
 	}
 }

@@ -107,6 +107,7 @@ type call struct {
 	route     route
 	principal device.Principal
 	device    device.ID // whom the path names, after SpeakFor
+	via       string    // the gateway, when it speaks for another
 	written   bool      // an answer has begun
 }
 
@@ -152,7 +153,7 @@ func (s *Server) serve(c *call) (int, error) {
 	if c.principal, err = s.authenticate(c); err != nil {
 		return 0, err
 	}
-	if c.device, err = c.principal.SpeakFor(c.route.device); err != nil {
+	if c.device, c.via, err = c.principal.SpeakFor(c.route.device); err != nil {
 		return 0, s.refuseSpeaker(c, err)
 	}
 	switch c.route.kind {

@@ -18,7 +18,8 @@ import (
 // offer and lost, and what locks it holds then is its own business.
 type session struct {
 	hub *hub
-	id  device.ID
+	at  seat
+	who device.Session
 
 	attaching chan struct{} // held while attaching: polls that come meanwhile wait
 
@@ -72,8 +73,8 @@ func (p *poll) room() int {
 	return p.window - p.inUse - len(p.got)
 }
 
-func newSession(h *hub, id device.ID) *session {
-	return &session{hub: h, id: id, attaching: make(chan struct{}, 1), locks: map[string]*lock{}, over: make(chan struct{})}
+func newSession(h *hub, at seat, who device.Session) *session {
+	return &session{hub: h, at: at, who: who, attaching: make(chan struct{}, 1), locks: map[string]*lock{}, over: make(chan struct{})}
 }
 
 // attach makes sure that this session is the device's newest: a poll is the
@@ -100,7 +101,7 @@ func (s *session) attach(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.hub.cfg.AckTimeout)
 	defer cancel()
 	h := &hold{}
-	a, err := s.hub.gate.Attach(ctx, device.Session{Device: s.id, Protocol: device.HTTP},
+	a, err := s.hub.gate.Attach(ctx, s.who,
 		func(d device.Delivery) { s.offer(h, d) }, func() { s.lose(h) })
 	if err != nil {
 		return err
@@ -241,7 +242,7 @@ func (s *session) lingered() {
 	s.spare = nil
 	end := func() {}
 	if len(s.locks) == 0 {
-		s.hub.remove(s.id)
+		s.hub.remove(s.at)
 		end = s.end("no poll", device.LeftClosed)
 		spare = nil // Detach gives them back
 	}

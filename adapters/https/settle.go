@@ -34,7 +34,7 @@ func (s *Server) settle(c *call) (int, error) {
 	}
 	c.bodyRead()
 	err = errStale
-	if sess := s.hub.find(c.device); sess != nil {
+	if sess := s.hub.find(c.seat()); sess != nil {
 		err = sess.settle(c.r.Context(), s, c.route.command, token, outcome)
 	}
 	if err != nil && !s.hub.repeats.was(settled{c.device, c.route.command, token}, outcome.Kind) {
@@ -97,6 +97,7 @@ func (s *Server) respond(c *call) (int, error) {
 	}
 	r := device.Response{
 		Device:      c.device,
+		Via:         c.via,
 		Command:     c.route.command,
 		Status:      status,
 		Payload:     body,
@@ -108,7 +109,7 @@ func (s *Server) respond(c *call) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if sess := s.hub.find(c.device); sess != nil {
+	if sess := s.hub.find(c.seat()); sess != nil {
 		sess.answered(r.Command)
 	}
 	return c.done()

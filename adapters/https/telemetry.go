@@ -46,15 +46,13 @@ func (s *Server) messages(c *call, body []byte, received time.Time) ([]*device.M
 	m := &device.Message{
 		Tenant:      c.device.Tenant,
 		Device:      c.device.Device,
+		Via:         c.via,
 		Channel:     c.route.channel,
 		Protocol:    device.HTTP,
 		QoS:         1,
 		ContentType: declaredType(c.r.Header),
 		ReceivedAt:  received,
 		Payload:     body,
-	}
-	if c.principal.Kind == device.KindGateway && c.principal.ID != c.device {
-		m.Via = c.principal.ID.Device
 	}
 	if err := readHeaders(c.r.Header, m); err != nil {
 		return nil, err

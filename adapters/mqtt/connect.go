@@ -106,7 +106,7 @@ func (s *session) admit(c *packet.Connect) error {
 		s.srv.cfg.Logger.Info("mqtt: refused a connection: wills are not supported yet", "device", who.ID.String(), "client", s.client)
 		return no
 	}
-	s.leave, err = s.srv.gate.Connect(device.Session{Device: who.ID, Protocol: device.MQTT, Client: s.client}, s.expel)
+	s.leave, err = s.srv.gate.Connect(who, device.Session{Device: who.ID, Protocol: device.MQTT, Client: s.client}, s.expel)
 	if err != nil {
 		return refuseConnect(err, anonymous)
 	}

@@ -88,11 +88,11 @@ func (s *session) resolve(topic []byte) (route, error) {
 	if r.address, err = parseTopic(r.topic); err != nil {
 		return r, err
 	}
-	id, err := s.who.SpeakFor(r.address.device)
+	id, via, err := s.who.SpeakFor(r.address.device)
 	if err != nil {
 		return r, wrapTopic(err)
 	}
-	r.id, r.via = id, s.via(id)
+	r.id, r.via = id, via
 	if r.kind == telemetry {
 		if len(s.routes) == maxRoutes {
 			s.routes = s.routes[:0]
@@ -100,14 +100,6 @@ func (s *session) resolve(topic []byte) (route, error) {
 		s.routes = append(s.routes, r)
 	}
 	return r, nil
-}
-
-// via is the gateway the connection is for that device, "" when it is its own.
-func (s *session) via(id device.ID) string {
-	if s.who.Open || id == s.who.ID {
-		return ""
-	}
-	return s.who.ID.Device
 }
 
 // telemetry hands a message to the house.
@@ -176,7 +168,7 @@ func (s *session) answer(p *packet.Publish, r route, a *pending) error {
 		return err
 	}
 	s.srv.gate.Respond(device.Response{
-		Device: r.id, Command: r.command, Status: status, Payload: a.payload, ContentType: a.contentType, Protocol: device.MQTT,
+		Device: r.id, Via: r.via, Command: r.command, Status: status, Payload: a.payload, ContentType: a.contentType, Protocol: device.MQTT,
 	}, a.done)
 	return nil
 }

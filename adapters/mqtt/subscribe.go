@@ -66,7 +66,7 @@ func (s *session) subscribeOne(f packet.Filter) (*mailbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, err := s.who.SpeakFor(want.device)
+	id, via, err := s.who.SpeakFor(want.device)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func (s *session) subscribeOne(f packet.Filter) (*mailbox, error) {
 	ctx, cancel := context.WithTimeout(s.srv.ctx, s.srv.cfg.ConnectTimeout)
 	defer cancel()
 	att, err := s.srv.gate.Attach(ctx, device.Session{
-		Device: id, Via: s.via(id), Protocol: device.MQTT, Client: s.client,
+		Device: id, Via: via, Protocol: device.MQTT, Client: s.client,
 	}, box.offer, box.lost)
 	if err != nil {
 		return nil, err

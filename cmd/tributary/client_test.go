@@ -19,7 +19,6 @@ import (
 
 	"github.com/tributary-iot/tributary/api"
 	"github.com/tributary-iot/tributary/device"
-	"github.com/tributary-iot/tributary/internal/options"
 	"github.com/tributary-iot/tributary/registry"
 	"github.com/tributary-iot/tributary/registry/registrytest"
 	"github.com/tributary-iot/tributary/storage"
@@ -81,7 +80,8 @@ func runLine(t *testing.T, ctx context.Context, args ...string) (string, string,
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	var line struct{ clientCommands }
-	parser, err := kong.New(&line, append(options.Kong(), kong.Name("tributary"), kong.Writers(&stdout, &stderr), kong.Exit(func(int) {}))...)
+	parser, err := kong.New(&line, kong.Name("tributary"), kong.Writers(&stdout, &stderr),
+		kong.DefaultEnvars("TRIBUTARY"), kong.Exit(func(int) {}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,9 +147,9 @@ func TestDeviceCommands(t *testing.T) {
 	}
 	s.ok(t, "device", "add", "a%b")
 	s.ok(t, "device", "disable", "dev1")
-	sameTable(t, s.ok(t, "device", "list"), "DEVICE  TENANT   STATE     CREATED                  CHANGED\n"+
-		"a%b     default  enabled   "+when+"  "+when+"\n"+
-		"dev1    default  disabled  "+when+"  "+when+"\n")
+	sameTable(t, s.ok(t, "device", "list"), "DEVICE  TENANT   KIND    FOR  STATE     CREATED                  CHANGED\n"+
+		"a%b     default  device  -    enabled   "+when+"  "+when+"\n"+
+		"dev1    default  device  -    disabled  "+when+"  "+when+"\n")
 	listed := objects(t, s.ok(t, "device", "list", "-o", "json"))
 	if len(listed) != 2 || listed[0]["name"] != "tenants/default/devices/a%25b" || listed[1]["disabled"] != true || listed[1]["secret"] != nil {
 		t.Errorf("listed %v", listed)

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/tributary-iot/tributary/api"
 	pb "github.com/tributary-iot/tributary/proto/tributary/v1"
@@ -11,13 +14,15 @@ import (
 
 // deviceCmd is `tributary device`.
 type deviceCmd struct {
-	Add     deviceAddCmd     `cmd:"" help:"Register a device and print its secret, once."`
-	List    deviceListCmd    `cmd:"" help:"Print the devices of a tenant, by name."`
-	Show    deviceShowCmd    `cmd:"" help:"Print one device."`
-	Disable deviceDisableCmd `cmd:"" help:"Refuse a device from now on; its secret is kept."`
-	Enable  deviceEnableCmd  `cmd:"" help:"Let a disabled device in again."`
-	Rm      deviceRmCmd      `cmd:"" help:"Forget a device and its secret; what it sent stays stored."`
-	Rotate  deviceRotateCmd  `cmd:"" help:"Replace a device's secret and print the new one, once."`
+	Add        deviceAddCmd     `cmd:"" help:"Register a device, gateway or application and print its secret, once."`
+	Import     deviceImportCmd  `cmd:"" help:"Register many at once from a file and print their secrets."`
+	List       deviceListCmd    `cmd:"" help:"Print the devices of a tenant."`
+	Show       deviceShowCmd    `cmd:"" help:"Print one device and its credentials."`
+	Disable    deviceDisableCmd `cmd:"" help:"Refuse a device from now on and end its connections; its credentials are kept."`
+	Enable     deviceEnableCmd  `cmd:"" help:"Let a disabled device in again."`
+	Rm         deviceRmCmd      `cmd:"" help:"Forget a device and its credentials; what it sent stays stored."`
+	Rotate     deviceRotateCmd  `cmd:"" help:"Replace a device's secret and print the new one, once."`
+	Credential credentialCmd    `cmd:"" help:"Give a device further credentials, and take them away."`
 }
 
 // deviceArg is a command about one device.
@@ -35,17 +40,24 @@ func (d *deviceArg) act(app *kong.Context, do func(*client, string) error) error
 	return d.with(app, func(c *client) error { return do(c, api.DeviceName(id.Tenant, id.Device)) })
 }
 
-type deviceAddCmd struct{ deviceArg }
+type deviceAddCmd struct {
+	deviceArg
+	Kind string   `enum:"device,gateway,application" default:"device" help:"device: speaks for itself. gateway: also for the devices of --for. application: reads telemetry, sends commands, speaks for no device."`
+	Cert certFile `placeholder:"FILE" help:"PEM file of the client certificate it will show; then no secret is made. Its key counts: a renewed certificate of the same key goes on working."`
+	For  string   `placeholder:"PATTERN" help:"Devices a gateway may speak for: names separated by commas, where * stands for any characters, such as floor1-*,roof."`
+}
 
 // Help is shown by `tributary device add --help`.
 func (deviceAddCmd) Help() string {
 	return `The secret is generated, 256 bits, and shown this once: the server keeps only a
 keyed hash of it. The device shows NAME (or NAME@TENANT) as its user name and
-the secret as its password, on every protocol.
+the secret as its password, on every protocol. With --cert it shows that client
+certificate instead, over TLS, and needs no user name.
 
-Example:
+Examples:
   tributary device add thermo-1
-  mosquitto_pub -u thermo-1 -P trib_… -t thermo-1/telemetry -m '{"temperature":21.5}'`
+  mosquitto_pub -u thermo-1 -P trib_… -t thermo-1/telemetry -m '{"temperature":21.5}'
+  tributary device add gateway-1 --kind gateway --for 'floor1-*' --cert gateway-1.pem`
 }
 
 // Run registers the device.
@@ -55,25 +67,36 @@ func (d *deviceAddCmd) Run(ctx context.Context, app *kong.Context) error {
 		return err
 	}
 	return d.with(app, func(c *client) error {
-		made, err := c.devices.CreateDevice(ctx, &pb.CreateDeviceRequest{Parent: api.TenantName(id.Tenant), DeviceId: id.Device})
+		made, err := c.devices.CreateDevice(ctx, &pb.CreateDeviceRequest{
+			Parent: api.TenantName(id.Tenant), DeviceId: id.Device,
+			Kind: kindToProto(d.Kind), Pattern: d.For, CertificateKey: d.Cert.key,
+		})
+		if err == nil && made.GetSecret() == "" {
+			return c.printDevice(made, nil)
+		}
 		return c.printSecret(made, err)
 	})
 }
 
-type deviceRotateCmd struct{ deviceArg }
+type deviceRotateCmd struct {
+	deviceArg
+	Overlap time.Duration `default:"0s" placeholder:"D" help:"Let the old secret go on for so long beside the new one, such as 24h."`
+}
 
 // Help is shown by `tributary device rotate --help`.
 func (deviceRotateCmd) Help() string {
-	return `From now on only the new secret opens a connection; one that stands goes on.
+	return `All secrets are replaced by one new; certificates stay. Without --overlap the old
+secret opens nothing from now on, and the connections it opened are ended within
+a second; with it, both happen when the time is over.
 
 Example:
-  tributary device rotate thermo-1`
+  tributary device rotate thermo-1 --overlap 24h`
 }
 
 // Run replaces the secret.
 func (d *deviceRotateCmd) Run(ctx context.Context, app *kong.Context) error {
 	return d.act(app, func(c *client, name string) error {
-		return c.printSecret(c.devices.RotateSecret(ctx, &pb.RotateSecretRequest{Name: name}))
+		return c.printSecret(c.devices.RotateSecret(ctx, &pb.RotateSecretRequest{Name: name, Overlap: durationpb.New(d.Overlap)}))
 	})
 }
 
@@ -81,7 +104,9 @@ type deviceListCmd struct{ clientFlags }
 
 // Help is shown by `tributary device list --help`.
 func (deviceListCmd) Help() string {
-	return `Example:
+	return `Up to 1,000 devices are sorted by name; of more, each 1,000 are.
+
+Example:
   tributary device list --tenant acme -o json`
 }
 
@@ -123,7 +148,11 @@ func (deviceShowCmd) Help() string {
 // Run prints the device.
 func (d *deviceShowCmd) Run(ctx context.Context, app *kong.Context) error {
 	return d.act(app, func(c *client, name string) error {
-		return c.printDevice(c.devices.GetDevice(ctx, &pb.GetDeviceRequest{Name: name}))
+		found, err := c.devices.GetDevice(ctx, &pb.GetDeviceRequest{Name: name})
+		if err := c.printDevice(found, err); err != nil || c.out.json {
+			return err
+		}
+		return c.printCredentials(found.GetCredentials())
 	})
 }
 
@@ -131,8 +160,9 @@ type deviceDisableCmd struct{ deviceArg }
 
 // Help is shown by `tributary device disable --help`.
 func (deviceDisableCmd) Help() string {
-	return `New connections are refused within a second, in the same words as an unknown
-device's. "device enable" lets it in again with the secret it has.
+	return `Within a second its connections are ended, on every node and protocol, and new
+ones refused in the same words as an unknown device's; no gateway may speak for
+it. "device enable" lets it in again with the credentials it has.
 
 Example:
   tributary device disable thermo-1`
@@ -204,7 +234,9 @@ func (c *client) printDevice(d *pb.Device, err error) error {
 	return c.deviceRow(d)
 }
 
-func (c *client) deviceHead() { c.out.head("DEVICE", "TENANT", "STATE", "CREATED", "CHANGED") }
+func (c *client) deviceHead() {
+	c.out.head("DEVICE", "TENANT", "KIND", "FOR", "STATE", "CREATED", "CHANGED")
+}
 
 func (c *client) deviceRow(d *pb.Device) error {
 	if c.out.json {
@@ -214,5 +246,16 @@ func (c *client) deviceRow(d *pb.Device) error {
 	if d.GetDisabled() {
 		state = "disabled"
 	}
-	return c.out.row(d.GetDevice(), d.GetTenant(), state, moment(d.GetCreateTime()), moment(d.GetUpdateTime()))
+	return c.out.row(d.GetDevice(), d.GetTenant(), kindWord(d.GetKind()), orDash(d.GetPattern()), state,
+		moment(d.GetCreateTime()), moment(d.GetUpdateTime()))
+}
+
+// kindToProto reads a kind as it is typed; the command line has checked it.
+func kindToProto(kind string) pb.PrincipalKind {
+	return pb.PrincipalKind(pb.PrincipalKind_value["PRINCIPAL_KIND_"+strings.ToUpper(kind)])
+}
+
+// kindWord is a kind as people read it.
+func kindWord(k pb.PrincipalKind) string {
+	return strings.ToLower(strings.TrimPrefix(k.String(), "PRINCIPAL_KIND_"))
 }

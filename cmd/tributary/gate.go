@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"sync"
 
 	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/command"
@@ -29,36 +30,78 @@ func (g gate) Authenticate(ctx context.Context, c device.Credential) (device.Pri
 }
 
 // Connect implements adapters.Gate.
-func (g gate) Connect(s device.Session, end func(device.Leaving)) (func(device.Leaving), error) {
-	return g.presence.Connect(s, end)
+func (g gate) Connect(p device.Principal, s device.Session, end func(device.Leaving)) (func(device.Leaving), error) {
+	var once sync.Once
+	endOnce := func(why device.Leaving) { once.Do(func() { end(why) }) }
+	leave, err := g.presence.Connect(s, endOnce)
+	if err != nil {
+		return nil, err
+	}
+	release := g.registry.Hold(p, func(error) { go endOnce(device.LeftDisabled) })
+	return func(why device.Leaving) {
+		release()
+		leave(why)
+	}, nil
 }
 
-// Submit implements adapters.Gate.
-func (g gate) Submit(m *device.Message, done func(error)) error { return g.belt.Submit(m, done) }
+// Submit implements adapters.Gate. A device is known by its connection; one that
+// a gateway speaks for is asked about here, so that disabling it counts.
+func (g gate) Submit(m *device.Message, done func(error)) error {
+	if m.Via != "" {
+		if err := g.registry.MayBeSpokenFor(context.Background(), m.ID()); err != nil {
+			return err
+		}
+	}
+	return g.belt.Submit(m, done)
+}
 
 // Refused implements adapters.Gate.
 func (g gate) Refused(r adapters.Refusal) { g.belt.Refused(r) }
 
 // Attach implements adapters.Gate.
 func (g gate) Attach(ctx context.Context, s device.Session, offer func(device.Delivery), lost func()) (adapters.Attachment, error) {
+	if s.Via != "" {
+		if err := g.registry.MayBeSpokenFor(ctx, s.Device); err != nil {
+			return nil, err
+		}
+	}
 	a, err := g.commands.Attach(ctx, s, offer, lost)
 	if err != nil {
 		return nil, err
 	}
-	return attached{a, g.presence.Attached(s)}, nil
+	held := attached{a, g.presence.Attached(s), func() {}}
+	if s.Via != "" {
+		held.release = g.registry.HoldDevice(s.Device, func(error) {
+			go func() {
+				a.Detach("the device is disabled")
+				lost()
+			}()
+		})
+	}
+	return held, nil
 }
 
 // attached is an attachment whose device is shown as present.
 type attached struct {
 	adapters.Attachment
-	left func(device.Leaving)
+	left    func(device.Leaving)
+	release func() // of the device a gateway attached for
 }
 
 // Detach implements adapters.Attachment.
 func (a attached) Detach(reason string) {
+	a.release()
 	a.Attachment.Detach(reason)
 	a.left(device.LeftClosed)
 }
 
 // Respond implements adapters.Gate.
-func (g gate) Respond(r device.Response, done func(error)) { g.commands.Respond(r, done) }
+func (g gate) Respond(r device.Response, done func(error)) {
+	if r.Via != "" {
+		if err := g.registry.MayBeSpokenFor(context.Background(), r.Device); err != nil {
+			go done(err)
+			return
+		}
+	}
+	g.commands.Respond(r, done)
+}

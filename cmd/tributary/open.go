@@ -43,7 +43,7 @@ func (h *house) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	here, sessions, err := h.openPresence(ctx, belt, node, devices)
+	here, sessions, err := h.openPresence(ctx, belt, node)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (h *house) openRegistry(ctx context.Context, belt *pipeline.Belt, node *pip
 		return nil, err
 	}
 	devices, err := registry.New(registry.Config{
-		Store: bucket, Pepper: pepper, Open: h.cfg.Open, Logger: h.log.With("room", "registry"), Registerer: h.metrics,
+		Store: bucket, Pepper: pepper, Open: h.cfg.Open, CacheSize: h.cfg.RegistryCache, Logger: h.log.With("room", "registry"), Registerer: h.metrics,
 	})
 	if err != nil {
 		return nil, err

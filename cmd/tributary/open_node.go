@@ -12,7 +12,6 @@ import (
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/pipeline"
 	"github.com/tributary-iot/tributary/presence"
-	"github.com/tributary-iot/tributary/registry"
 )
 
 // openNode enters this node among those that share the NATS server.
@@ -43,7 +42,7 @@ func (h *house) sameKey(ctx context.Context, node *pipeline.Node, key []byte) er
 }
 
 // openPresence makes who is here, and what ends a session from outside its door.
-func (h *house) openPresence(ctx context.Context, belt *pipeline.Belt, node *pipeline.Node, devices *registry.Registry) (*presence.Service, *pipeline.Presence, error) {
+func (h *house) openPresence(ctx context.Context, belt *pipeline.Belt, node *pipeline.Node) (*presence.Service, *pipeline.Presence, error) {
 	log, err := belt.Presence(ctx, node)
 	if err != nil {
 		return nil, nil, err
@@ -57,7 +56,6 @@ func (h *house) openPresence(ctx context.Context, belt *pipeline.Belt, node *pip
 		return nil, nil, err
 	}
 	node.OnLost(func() { service.EndAll(device.LeftNodeLost) })
-	devices.OnRevoke(func(id device.ID) { service.End(id, device.LeftDisabled) })
 	h.add(part{name: "presence", run: service.Run, stop: service.Shutdown})
 	return service, log, h.follow(ctx, "the list of sessions", func(ctx context.Context, ready func()) error {
 		return log.FollowList(ctx, ready, service.Heard)

@@ -96,6 +96,7 @@ func EventToProto(e *device.CommandEvent) *pb.CommandEvent {
 		Time: timestamp(e.At), Attempt: uint32(e.Attempt), Protocol: valid(string(e.Protocol)), Node: valid(e.Node),
 		EpochGeneration: e.Epoch.Generation, EpochRevision: e.Epoch.Revision, Reason: valid(e.Reason),
 		Unconfirmed: e.Unconfirmed, Status: int32(e.Status), Response: e.Response, ContentType: valid(e.ContentType),
+		Via: valid(e.Via),
 	}
 }
 
@@ -106,7 +107,7 @@ func EventFromProto(in *pb.CommandEvent) *device.CommandEvent {
 		At: goTime(in.GetTime()), Attempt: int(in.GetAttempt()), Protocol: device.Protocol(in.GetProtocol()), Node: in.GetNode(),
 		Epoch:  device.Epoch{Generation: in.GetEpochGeneration(), Revision: in.GetEpochRevision()},
 		Reason: in.GetReason(), Unconfirmed: in.GetUnconfirmed(), Status: int(in.GetStatus()),
-		Response: in.GetResponse(), ContentType: in.GetContentType(),
+		Response: in.GetResponse(), ContentType: in.GetContentType(), Via: in.GetVia(),
 	}
 }
 

@@ -17,7 +17,7 @@ func command() *device.Command {
 
 func event() *device.CommandEvent {
 	return &device.CommandEvent{Command: "01J", Tenant: "default", Device: "d1", State: device.StateFailed, At: at, Attempt: 2, Protocol: device.AMQP,
-		Node: "n1", Epoch: device.Epoch{Generation: 2, Revision: 9}, Reason: "no", Unconfirmed: true, Status: -5, Response: []byte{1}, ContentType: "x/y"}
+		Node: "n1", Epoch: device.Epoch{Generation: 2, Revision: 9}, Reason: "no", Unconfirmed: true, Status: -5, Response: []byte{1}, ContentType: "x/y", Via: "gw"}
 }
 
 func TestCommandThereAndBack(t *testing.T) {

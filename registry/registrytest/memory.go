@@ -20,6 +20,7 @@ type Memory struct {
 	entries  map[device.ID]entry
 	watchers map[*watcher]struct{}
 	fail     error
+	unseen   error // fails watches only
 }
 
 type entry struct {
@@ -46,6 +47,20 @@ func (m *Memory) Fail(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.fail = err
+	if err == nil {
+		return
+	}
+	for w := range m.watchers {
+		w.err = err
+		w.signal()
+	}
+}
+
+// FailWatches ends the watches with err, and lets none begin, until FailWatches(nil).
+func (m *Memory) FailWatches(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.unseen = err
 	if err == nil {
 		return
 	}
@@ -118,17 +133,21 @@ func (m *Memory) write(id device.ID, value []byte, expect uint64) (uint64, error
 }
 
 // List implements registry.Store.
-func (m *Memory) List(_ context.Context, tenant, after string, limit int, each registry.EntryFunc) error {
-	found, err := m.after(tenant, after)
+func (m *Memory) List(_ context.Context, tenant, cursor string, limit int, each registry.EntryFunc) (next string, err error) {
+	found, err := m.after(tenant, cursor)
 	if err != nil {
-		return err
+		return "", err
 	}
-	for _, c := range found[:min(limit, len(found))] {
+	if len(found) > limit {
+		found = found[:limit]
+		next = found[limit-1].id.Device
+	}
+	for _, c := range found {
 		if err := each(c.id, c.entry.value, c.entry.revision); err != nil {
-			return err
+			return "", err
 		}
 	}
-	return nil
+	return next, nil
 }
 
 func (m *Memory) after(tenant, after string) ([]change, error) {
@@ -171,8 +190,8 @@ func (m *Memory) Watch(ctx context.Context, ready func(), changed registry.Chang
 func (m *Memory) join(w *watcher) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.fail != nil {
-		return m.fail
+	if err := errors.Join(m.fail, m.unseen); err != nil {
+		return err
 	}
 	if m.watchers == nil {
 		m.watchers = make(map[*watcher]struct{})

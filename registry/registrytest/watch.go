@@ -3,6 +3,7 @@ package registrytest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -116,19 +117,33 @@ func update(t *testing.T, s registry.Store, id device.ID, value string, revision
 	return rev
 }
 
-func list(t *testing.T, s registry.Store, tenant, after string, limit int) []string {
+// list answers all names of a tenant, sorted, read in pages.
+func list(t *testing.T, s registry.Store, tenant string, limit int) []string {
 	t.Helper()
 	var names []string
-	err := s.List(t.Context(), tenant, after, limit, func(id device.ID, _ []byte, rev uint64) error {
-		if id.Tenant != tenant || rev == 0 {
-			t.Errorf("listing tenant %q answered %s at revision %d", tenant, id, rev)
+	for cursor, pages := "", 0; ; pages++ {
+		if pages > 100 {
+			t.Fatal("paging does not end")
 		}
-		names = append(names, id.Device)
-		return nil
-	})
-	if err != nil {
-		t.Fatalf("List: %v", err)
+		before := len(names)
+		next, err := s.List(t.Context(), tenant, cursor, limit, func(id device.ID, _ []byte, rev uint64) error {
+			if id.Tenant != tenant || rev == 0 {
+				t.Errorf("listing tenant %q answered %s at revision %d", tenant, id, rev)
+			}
+			names = append(names, id.Device)
+			return nil
+		})
+		if err != nil {
+			t.Fatalf("List: %v", err)
+		}
+		if len(names)-before > limit {
+			t.Errorf("a page of %d held %d", limit, len(names)-before)
+		}
+		if cursor = next; cursor == "" {
+			break
+		}
 	}
+	slices.Sort(names)
 	return names
 }
 

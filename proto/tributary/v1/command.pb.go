@@ -275,9 +275,11 @@ type CommandEvent struct {
 	// DELIVERED on a protocol that gives no receipt.
 	Unconfirmed bool `protobuf:"varint,12,opt,name=unconfirmed,proto3" json:"unconfirmed,omitempty"`
 	// The device's answer: an HTTP-like status, 0 when it never answered.
-	Status        int32  `protobuf:"varint,13,opt,name=status,proto3" json:"status,omitempty"`
-	Response      []byte `protobuf:"bytes,14,opt,name=response,proto3" json:"response,omitempty"`
-	ContentType   string `protobuf:"bytes,15,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	Status      int32  `protobuf:"varint,13,opt,name=status,proto3" json:"status,omitempty"`
+	Response    []byte `protobuf:"bytes,14,opt,name=response,proto3" json:"response,omitempty"`
+	ContentType string `protobuf:"bytes,15,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	// The gateway the session was of, or that brought the answer; empty when none did.
+	Via           string `protobuf:"bytes,16,opt,name=via,proto3" json:"via,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -413,6 +415,13 @@ func (x *CommandEvent) GetResponse() []byte {
 func (x *CommandEvent) GetContentType() string {
 	if x != nil {
 		return x.ContentType
+	}
+	return ""
+}
+
+func (x *CommandEvent) GetVia() string {
+	if x != nil {
+		return x.Via
 	}
 	return ""
 }
@@ -803,7 +812,7 @@ const file_tributary_v1_command_proto_rawDesc = "" +
 	"\x10response_timeout\x18\f \x01(\v2\x19.google.protobuf.DurationR\x0fresponseTimeout\x12\x16\n" +
 	"\x06sender\x18\r \x01(\tR\x06sender\x120\n" +
 	"\x05state\x18\x0e \x01(\x0e2\x1a.tributary.v1.CommandStateR\x05state\x122\n" +
-	"\x06events\x18\x0f \x03(\v2\x1a.tributary.v1.CommandEventR\x06events\"\xe7\x03\n" +
+	"\x06events\x18\x0f \x03(\v2\x1a.tributary.v1.CommandEventR\x06events\"\xf9\x03\n" +
 	"\fCommandEvent\x12\x18\n" +
 	"\acommand\x18\x01 \x01(\tR\acommand\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x16\n" +
@@ -820,7 +829,8 @@ const file_tributary_v1_command_proto_rawDesc = "" +
 	"\vunconfirmed\x18\f \x01(\bR\vunconfirmed\x12\x16\n" +
 	"\x06status\x18\r \x01(\x05R\x06status\x12\x1a\n" +
 	"\bresponse\x18\x0e \x01(\fR\bresponse\x12!\n" +
-	"\fcontent_type\x18\x0f \x01(\tR\vcontentType\"\xa1\x02\n" +
+	"\fcontent_type\x18\x0f \x01(\tR\vcontentType\x12\x10\n" +
+	"\x03via\x18\x10 \x01(\tR\x03via\"\xa1\x02\n" +
 	"\x12SendCommandRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x18\n" +
 	"\acommand\x18\x02 \x01(\tR\acommand\x12\x18\n" +

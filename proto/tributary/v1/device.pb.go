@@ -10,6 +10,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	emptypb "google.golang.org/protobuf/types/known/emptypb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
@@ -24,6 +25,136 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// PrincipalKind says what one who connects may do.
+type PrincipalKind int32
+
+const (
+	// When created: a device.
+	PrincipalKind_PRINCIPAL_KIND_UNSPECIFIED PrincipalKind = 0
+	// Speaks for itself.
+	PrincipalKind_PRINCIPAL_KIND_DEVICE PrincipalKind = 1
+	// Speaks for itself and the devices its pattern allows.
+	PrincipalKind_PRINCIPAL_KIND_GATEWAY PrincipalKind = 2
+	// A program of the tenant: reads its telemetry, sends its commands.
+	PrincipalKind_PRINCIPAL_KIND_APPLICATION PrincipalKind = 3
+)
+
+// Enum value maps for PrincipalKind.
+var (
+	PrincipalKind_name = map[int32]string{
+		0: "PRINCIPAL_KIND_UNSPECIFIED",
+		1: "PRINCIPAL_KIND_DEVICE",
+		2: "PRINCIPAL_KIND_GATEWAY",
+		3: "PRINCIPAL_KIND_APPLICATION",
+	}
+	PrincipalKind_value = map[string]int32{
+		"PRINCIPAL_KIND_UNSPECIFIED": 0,
+		"PRINCIPAL_KIND_DEVICE":      1,
+		"PRINCIPAL_KIND_GATEWAY":     2,
+		"PRINCIPAL_KIND_APPLICATION": 3,
+	}
+)
+
+func (x PrincipalKind) Enum() *PrincipalKind {
+	p := new(PrincipalKind)
+	*p = x
+	return p
+}
+
+func (x PrincipalKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PrincipalKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_tributary_v1_device_proto_enumTypes[0].Descriptor()
+}
+
+func (PrincipalKind) Type() protoreflect.EnumType {
+	return &file_tributary_v1_device_proto_enumTypes[0]
+}
+
+func (x PrincipalKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PrincipalKind.Descriptor instead.
+func (PrincipalKind) EnumDescriptor() ([]byte, []int) {
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{0}
+}
+
+// Credential is what may be shown of one way to prove oneself; never a secret.
+type Credential struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names it within its device.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Of a client certificate: the SHA-256 of its SubjectPublicKeyInfo, 64
+	// hexadecimal digits. Empty for a secret.
+	CertificateKey string                 `protobuf:"bytes,2,opt,name=certificate_key,json=certificateKey,proto3" json:"certificate_key,omitempty"`
+	CreateTime     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// From then on it opens nothing; absent for never.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Credential) Reset() {
+	*x = Credential{}
+	mi := &file_tributary_v1_device_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Credential) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Credential) ProtoMessage() {}
+
+func (x *Credential) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_device_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Credential.ProtoReflect.Descriptor instead.
+func (*Credential) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Credential) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Credential) GetCertificateKey() string {
+	if x != nil {
+		return x.CertificateKey
+	}
+	return ""
+}
+
+func (x *Credential) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *Credential) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
 type Device struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "tenants/{tenant}/devices/{device}".
@@ -34,14 +165,20 @@ type Device struct {
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// Output only, and only from CreateDevice and RotateSecret.
-	Secret        string `protobuf:"bytes,7,opt,name=secret,proto3" json:"secret,omitempty"`
+	Secret string        `protobuf:"bytes,7,opt,name=secret,proto3" json:"secret,omitempty"`
+	Kind   PrincipalKind `protobuf:"varint,8,opt,name=kind,proto3,enum=tributary.v1.PrincipalKind" json:"kind,omitempty"`
+	// Of a gateway: the devices it may speak for. Names separated by commas, where
+	// "*" stands for any characters: "floor1-*,roof".
+	Pattern string `protobuf:"bytes,9,opt,name=pattern,proto3" json:"pattern,omitempty"`
+	// Output only.
+	Credentials   []*Credential `protobuf:"bytes,10,rep,name=credentials,proto3" json:"credentials,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_tributary_v1_device_proto_msgTypes[0]
+	mi := &file_tributary_v1_device_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -53,7 +190,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_device_proto_msgTypes[0]
+	mi := &file_tributary_v1_device_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -66,7 +203,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_device_proto_rawDescGZIP(), []int{0}
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Device) GetName() string {
@@ -118,18 +255,45 @@ func (x *Device) GetSecret() string {
 	return ""
 }
 
+func (x *Device) GetKind() PrincipalKind {
+	if x != nil {
+		return x.Kind
+	}
+	return PrincipalKind_PRINCIPAL_KIND_UNSPECIFIED
+}
+
+func (x *Device) GetPattern() string {
+	if x != nil {
+		return x.Pattern
+	}
+	return ""
+}
+
+func (x *Device) GetCredentials() []*Credential {
+	if x != nil {
+		return x.Credentials
+	}
+	return nil
+}
+
 type CreateDeviceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "tenants/{tenant}".
-	Parent        string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
-	DeviceId      string `protobuf:"bytes,2,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Parent   string        `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	DeviceId string        `protobuf:"bytes,2,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	Kind     PrincipalKind `protobuf:"varint,3,opt,name=kind,proto3,enum=tributary.v1.PrincipalKind" json:"kind,omitempty"`
+	// Required for a gateway, and for nothing else.
+	Pattern string `protobuf:"bytes,4,opt,name=pattern,proto3" json:"pattern,omitempty"`
+	// Of the client certificate it will show, as Credential.certificate_key; then
+	// no secret is made.
+	CertificateKey string `protobuf:"bytes,5,opt,name=certificate_key,json=certificateKey,proto3" json:"certificate_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CreateDeviceRequest) Reset() {
 	*x = CreateDeviceRequest{}
-	mi := &file_tributary_v1_device_proto_msgTypes[1]
+	mi := &file_tributary_v1_device_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -141,7 +305,7 @@ func (x *CreateDeviceRequest) String() string {
 func (*CreateDeviceRequest) ProtoMessage() {}
 
 func (x *CreateDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_device_proto_msgTypes[1]
+	mi := &file_tributary_v1_device_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -154,7 +318,7 @@ func (x *CreateDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDeviceRequest.ProtoReflect.Descriptor instead.
 func (*CreateDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_device_proto_rawDescGZIP(), []int{1}
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *CreateDeviceRequest) GetParent() string {
@@ -171,6 +335,370 @@ func (x *CreateDeviceRequest) GetDeviceId() string {
 	return ""
 }
 
+func (x *CreateDeviceRequest) GetKind() PrincipalKind {
+	if x != nil {
+		return x.Kind
+	}
+	return PrincipalKind_PRINCIPAL_KIND_UNSPECIFIED
+}
+
+func (x *CreateDeviceRequest) GetPattern() string {
+	if x != nil {
+		return x.Pattern
+	}
+	return ""
+}
+
+func (x *CreateDeviceRequest) GetCertificateKey() string {
+	if x != nil {
+		return x.CertificateKey
+	}
+	return ""
+}
+
+type BatchCreateDevicesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "tenants/{tenant}".
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// At most 1,000; their parent is empty or the same.
+	Requests      []*CreateDeviceRequest `protobuf:"bytes,2,rep,name=requests,proto3" json:"requests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchCreateDevicesRequest) Reset() {
+	*x = BatchCreateDevicesRequest{}
+	mi := &file_tributary_v1_device_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchCreateDevicesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchCreateDevicesRequest) ProtoMessage() {}
+
+func (x *BatchCreateDevicesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_device_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchCreateDevicesRequest.ProtoReflect.Descriptor instead.
+func (*BatchCreateDevicesRequest) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *BatchCreateDevicesRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *BatchCreateDevicesRequest) GetRequests() []*CreateDeviceRequest {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+type BatchCreateDevicesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each request, in order.
+	Results       []*BatchCreateDevicesResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchCreateDevicesResponse) Reset() {
+	*x = BatchCreateDevicesResponse{}
+	mi := &file_tributary_v1_device_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchCreateDevicesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchCreateDevicesResponse) ProtoMessage() {}
+
+func (x *BatchCreateDevicesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_device_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchCreateDevicesResponse.ProtoReflect.Descriptor instead.
+func (*BatchCreateDevicesResponse) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *BatchCreateDevicesResponse) GetResults() []*BatchCreateDevicesResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+type BatchCreateDevicesResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*BatchCreateDevicesResult_Device
+	//	*BatchCreateDevicesResult_Error
+	Outcome       isBatchCreateDevicesResult_Outcome `protobuf_oneof:"outcome"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchCreateDevicesResult) Reset() {
+	*x = BatchCreateDevicesResult{}
+	mi := &file_tributary_v1_device_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchCreateDevicesResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchCreateDevicesResult) ProtoMessage() {}
+
+func (x *BatchCreateDevicesResult) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_device_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchCreateDevicesResult.ProtoReflect.Descriptor instead.
+func (*BatchCreateDevicesResult) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BatchCreateDevicesResult) GetOutcome() isBatchCreateDevicesResult_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *BatchCreateDevicesResult) GetDevice() *Device {
+	if x != nil {
+		if x, ok := x.Outcome.(*BatchCreateDevicesResult_Device); ok {
+			return x.Device
+		}
+	}
+	return nil
+}
+
+func (x *BatchCreateDevicesResult) GetError() string {
+	if x != nil {
+		if x, ok := x.Outcome.(*BatchCreateDevicesResult_Error); ok {
+			return x.Error
+		}
+	}
+	return ""
+}
+
+type isBatchCreateDevicesResult_Outcome interface {
+	isBatchCreateDevicesResult_Outcome()
+}
+
+type BatchCreateDevicesResult_Device struct {
+	Device *Device `protobuf:"bytes,1,opt,name=device,proto3,oneof"`
+}
+
+type BatchCreateDevicesResult_Error struct {
+	// Why it was not registered, in words.
+	Error string `protobuf:"bytes,2,opt,name=error,proto3,oneof"`
+}
+
+func (*BatchCreateDevicesResult_Device) isBatchCreateDevicesResult_Outcome() {}
+
+func (*BatchCreateDevicesResult_Error) isBatchCreateDevicesResult_Outcome() {}
+
+type AddCredentialRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "tenants/{tenant}/devices/{device}".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// As Credential.certificate_key; empty for a generated secret.
+	CertificateKey string `protobuf:"bytes,2,opt,name=certificate_key,json=certificateKey,proto3" json:"certificate_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *AddCredentialRequest) Reset() {
+	*x = AddCredentialRequest{}
+	mi := &file_tributary_v1_device_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddCredentialRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddCredentialRequest) ProtoMessage() {}
+
+func (x *AddCredentialRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_device_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddCredentialRequest.ProtoReflect.Descriptor instead.
+func (*AddCredentialRequest) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *AddCredentialRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AddCredentialRequest) GetCertificateKey() string {
+	if x != nil {
+		return x.CertificateKey
+	}
+	return ""
+}
+
+type AddCredentialResponse struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Credential *Credential            `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
+	// The generated secret, shown this once.
+	Secret        string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddCredentialResponse) Reset() {
+	*x = AddCredentialResponse{}
+	mi := &file_tributary_v1_device_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddCredentialResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddCredentialResponse) ProtoMessage() {}
+
+func (x *AddCredentialResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_device_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddCredentialResponse.ProtoReflect.Descriptor instead.
+func (*AddCredentialResponse) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AddCredentialResponse) GetCredential() *Credential {
+	if x != nil {
+		return x.Credential
+	}
+	return nil
+}
+
+func (x *AddCredentialResponse) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+type RemoveCredentialRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "tenants/{tenant}/devices/{device}".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Credential.id.
+	CredentialId  string `protobuf:"bytes,2,opt,name=credential_id,json=credentialId,proto3" json:"credential_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveCredentialRequest) Reset() {
+	*x = RemoveCredentialRequest{}
+	mi := &file_tributary_v1_device_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveCredentialRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveCredentialRequest) ProtoMessage() {}
+
+func (x *RemoveCredentialRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_device_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveCredentialRequest.ProtoReflect.Descriptor instead.
+func (*RemoveCredentialRequest) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RemoveCredentialRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RemoveCredentialRequest) GetCredentialId() string {
+	if x != nil {
+		return x.CredentialId
+	}
+	return ""
+}
+
 type GetDeviceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -180,7 +708,7 @@ type GetDeviceRequest struct {
 
 func (x *GetDeviceRequest) Reset() {
 	*x = GetDeviceRequest{}
-	mi := &file_tributary_v1_device_proto_msgTypes[2]
+	mi := &file_tributary_v1_device_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -192,7 +720,7 @@ func (x *GetDeviceRequest) String() string {
 func (*GetDeviceRequest) ProtoMessage() {}
 
 func (x *GetDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_device_proto_msgTypes[2]
+	mi := &file_tributary_v1_device_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -205,7 +733,7 @@ func (x *GetDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeviceRequest.ProtoReflect.Descriptor instead.
 func (*GetDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_device_proto_rawDescGZIP(), []int{2}
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetDeviceRequest) GetName() string {
@@ -228,7 +756,7 @@ type ListDevicesRequest struct {
 
 func (x *ListDevicesRequest) Reset() {
 	*x = ListDevicesRequest{}
-	mi := &file_tributary_v1_device_proto_msgTypes[3]
+	mi := &file_tributary_v1_device_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -240,7 +768,7 @@ func (x *ListDevicesRequest) String() string {
 func (*ListDevicesRequest) ProtoMessage() {}
 
 func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_device_proto_msgTypes[3]
+	mi := &file_tributary_v1_device_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -253,7 +781,7 @@ func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_device_proto_rawDescGZIP(), []int{3}
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListDevicesRequest) GetParent() string {
@@ -277,6 +805,7 @@ func (x *ListDevicesRequest) GetPageToken() string {
 	return ""
 }
 
+// A page is sorted by name; pages follow one another in no particular order.
 type ListDevicesResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Devices       []*Device              `protobuf:"bytes,1,rep,name=devices,proto3" json:"devices,omitempty"`
@@ -287,7 +816,7 @@ type ListDevicesResponse struct {
 
 func (x *ListDevicesResponse) Reset() {
 	*x = ListDevicesResponse{}
-	mi := &file_tributary_v1_device_proto_msgTypes[4]
+	mi := &file_tributary_v1_device_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -299,7 +828,7 @@ func (x *ListDevicesResponse) String() string {
 func (*ListDevicesResponse) ProtoMessage() {}
 
 func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_device_proto_msgTypes[4]
+	mi := &file_tributary_v1_device_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -312,7 +841,7 @@ func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_device_proto_rawDescGZIP(), []int{4}
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListDevicesResponse) GetDevices() []*Device {
@@ -338,7 +867,7 @@ type DisableDeviceRequest struct {
 
 func (x *DisableDeviceRequest) Reset() {
 	*x = DisableDeviceRequest{}
-	mi := &file_tributary_v1_device_proto_msgTypes[5]
+	mi := &file_tributary_v1_device_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -350,7 +879,7 @@ func (x *DisableDeviceRequest) String() string {
 func (*DisableDeviceRequest) ProtoMessage() {}
 
 func (x *DisableDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_device_proto_msgTypes[5]
+	mi := &file_tributary_v1_device_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -363,7 +892,7 @@ func (x *DisableDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableDeviceRequest.ProtoReflect.Descriptor instead.
 func (*DisableDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_device_proto_rawDescGZIP(), []int{5}
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DisableDeviceRequest) GetName() string {
@@ -382,7 +911,7 @@ type EnableDeviceRequest struct {
 
 func (x *EnableDeviceRequest) Reset() {
 	*x = EnableDeviceRequest{}
-	mi := &file_tributary_v1_device_proto_msgTypes[6]
+	mi := &file_tributary_v1_device_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -394,7 +923,7 @@ func (x *EnableDeviceRequest) String() string {
 func (*EnableDeviceRequest) ProtoMessage() {}
 
 func (x *EnableDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_device_proto_msgTypes[6]
+	mi := &file_tributary_v1_device_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -407,7 +936,7 @@ func (x *EnableDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnableDeviceRequest.ProtoReflect.Descriptor instead.
 func (*EnableDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_device_proto_rawDescGZIP(), []int{6}
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EnableDeviceRequest) GetName() string {
@@ -426,7 +955,7 @@ type DeleteDeviceRequest struct {
 
 func (x *DeleteDeviceRequest) Reset() {
 	*x = DeleteDeviceRequest{}
-	mi := &file_tributary_v1_device_proto_msgTypes[7]
+	mi := &file_tributary_v1_device_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -438,7 +967,7 @@ func (x *DeleteDeviceRequest) String() string {
 func (*DeleteDeviceRequest) ProtoMessage() {}
 
 func (x *DeleteDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_device_proto_msgTypes[7]
+	mi := &file_tributary_v1_device_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -451,7 +980,7 @@ func (x *DeleteDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDeviceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_device_proto_rawDescGZIP(), []int{7}
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteDeviceRequest) GetName() string {
@@ -462,15 +991,17 @@ func (x *DeleteDeviceRequest) GetName() string {
 }
 
 type RotateSecretRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// How long the old secrets go on beside the new one; at most 90 days.
+	Overlap       *durationpb.Duration `protobuf:"bytes,2,opt,name=overlap,proto3" json:"overlap,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RotateSecretRequest) Reset() {
 	*x = RotateSecretRequest{}
-	mi := &file_tributary_v1_device_proto_msgTypes[8]
+	mi := &file_tributary_v1_device_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -482,7 +1013,7 @@ func (x *RotateSecretRequest) String() string {
 func (*RotateSecretRequest) ProtoMessage() {}
 
 func (x *RotateSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_device_proto_msgTypes[8]
+	mi := &file_tributary_v1_device_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -495,7 +1026,7 @@ func (x *RotateSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateSecretRequest.ProtoReflect.Descriptor instead.
 func (*RotateSecretRequest) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_device_proto_rawDescGZIP(), []int{8}
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RotateSecretRequest) GetName() string {
@@ -505,11 +1036,26 @@ func (x *RotateSecretRequest) GetName() string {
 	return ""
 }
 
+func (x *RotateSecretRequest) GetOverlap() *durationpb.Duration {
+	if x != nil {
+		return x.Overlap
+	}
+	return nil
+}
+
 var File_tributary_v1_device_proto protoreflect.FileDescriptor
 
 const file_tributary_v1_device_proto_rawDesc = "" +
 	"\n" +
-	"\x19tributary/v1/device.proto\x12\ftributary.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x01\n" +
+	"\x19tributary/v1/device.proto\x12\ftributary.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x01\n" +
+	"\n" +
+	"Credential\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12'\n" +
+	"\x0fcertificate_key\x18\x02 \x01(\tR\x0ecertificateKey\x12;\n" +
+	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12;\n" +
+	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"\x81\x03\n" +
 	"\x06Device\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x16\n" +
@@ -519,10 +1065,37 @@ const file_tributary_v1_device_proto_rawDesc = "" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12\x16\n" +
-	"\x06secret\x18\a \x01(\tR\x06secret\"J\n" +
+	"\x06secret\x18\a \x01(\tR\x06secret\x12/\n" +
+	"\x04kind\x18\b \x01(\x0e2\x1b.tributary.v1.PrincipalKindR\x04kind\x12\x18\n" +
+	"\apattern\x18\t \x01(\tR\apattern\x12:\n" +
+	"\vcredentials\x18\n" +
+	" \x03(\v2\x18.tributary.v1.CredentialR\vcredentials\"\xbe\x01\n" +
 	"\x13CreateDeviceRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x1b\n" +
-	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\"&\n" +
+	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\x12/\n" +
+	"\x04kind\x18\x03 \x01(\x0e2\x1b.tributary.v1.PrincipalKindR\x04kind\x12\x18\n" +
+	"\apattern\x18\x04 \x01(\tR\apattern\x12'\n" +
+	"\x0fcertificate_key\x18\x05 \x01(\tR\x0ecertificateKey\"r\n" +
+	"\x19BatchCreateDevicesRequest\x12\x16\n" +
+	"\x06parent\x18\x01 \x01(\tR\x06parent\x12=\n" +
+	"\brequests\x18\x02 \x03(\v2!.tributary.v1.CreateDeviceRequestR\brequests\"^\n" +
+	"\x1aBatchCreateDevicesResponse\x12@\n" +
+	"\aresults\x18\x01 \x03(\v2&.tributary.v1.BatchCreateDevicesResultR\aresults\"m\n" +
+	"\x18BatchCreateDevicesResult\x12.\n" +
+	"\x06device\x18\x01 \x01(\v2\x14.tributary.v1.DeviceH\x00R\x06device\x12\x16\n" +
+	"\x05error\x18\x02 \x01(\tH\x00R\x05errorB\t\n" +
+	"\aoutcome\"S\n" +
+	"\x14AddCredentialRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
+	"\x0fcertificate_key\x18\x02 \x01(\tR\x0ecertificateKey\"i\n" +
+	"\x15AddCredentialResponse\x128\n" +
+	"\n" +
+	"credential\x18\x01 \x01(\v2\x18.tributary.v1.CredentialR\n" +
+	"credential\x12\x16\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\"R\n" +
+	"\x17RemoveCredentialRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
+	"\rcredential_id\x18\x02 \x01(\tR\fcredentialId\"&\n" +
 	"\x10GetDeviceRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"h\n" +
 	"\x12ListDevicesRequest\x12\x16\n" +
@@ -538,16 +1111,26 @@ const file_tributary_v1_device_proto_rawDesc = "" +
 	"\x13EnableDeviceRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\")\n" +
 	"\x13DeleteDeviceRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\")\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"^\n" +
 	"\x13RotateSecretRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name2\xd7\x06\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x123\n" +
+	"\aoverlap\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\aoverlap*\x86\x01\n" +
+	"\rPrincipalKind\x12\x1e\n" +
+	"\x1aPRINCIPAL_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15PRINCIPAL_KIND_DEVICE\x10\x01\x12\x1a\n" +
+	"\x16PRINCIPAL_KIND_GATEWAY\x10\x02\x12\x1e\n" +
+	"\x1aPRINCIPAL_KIND_APPLICATION\x10\x032\x9a\n" +
+	"\n" +
 	"\rDeviceService\x12r\n" +
-	"\fCreateDevice\x12!.tributary.v1.CreateDeviceRequest\x1a\x14.tributary.v1.Device\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/{parent=tenants/*}/devices\x12i\n" +
+	"\fCreateDevice\x12!.tributary.v1.CreateDeviceRequest\x1a\x14.tributary.v1.Device\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/{parent=tenants/*}/devices\x12\x9e\x01\n" +
+	"\x12BatchCreateDevices\x12'.tributary.v1.BatchCreateDevicesRequest\x1a(.tributary.v1.BatchCreateDevicesResponse\"5\x82\xd3\xe4\x93\x02/:\x01*\"*/v1/{parent=tenants/*}/devices:batchCreate\x12i\n" +
 	"\tGetDevice\x12\x1e.tributary.v1.GetDeviceRequest\x1a\x14.tributary.v1.Device\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{name=tenants/*/devices/*}\x12z\n" +
 	"\vListDevices\x12 .tributary.v1.ListDevicesRequest\x1a!.tributary.v1.ListDevicesResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{parent=tenants/*}/devices\x12|\n" +
 	"\rDisableDevice\x12\".tributary.v1.DisableDeviceRequest\x1a\x14.tributary.v1.Device\"1\x82\xd3\xe4\x93\x02+:\x01*\"&/v1/{name=tenants/*/devices/*}:disable\x12y\n" +
 	"\fEnableDevice\x12!.tributary.v1.EnableDeviceRequest\x1a\x14.tributary.v1.Device\"0\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{name=tenants/*/devices/*}:enable\x12q\n" +
-	"\fDeleteDevice\x12!.tributary.v1.DeleteDeviceRequest\x1a\x16.google.protobuf.Empty\"&\x82\xd3\xe4\x93\x02 *\x1e/v1/{name=tenants/*/devices/*}\x12\x7f\n" +
+	"\fDeleteDevice\x12!.tributary.v1.DeleteDeviceRequest\x1a\x16.google.protobuf.Empty\"&\x82\xd3\xe4\x93\x02 *\x1e/v1/{name=tenants/*/devices/*}\x12\x91\x01\n" +
+	"\rAddCredential\x12\".tributary.v1.AddCredentialRequest\x1a#.tributary.v1.AddCredentialResponse\"7\x82\xd3\xe4\x93\x021:\x01*\",/v1/{name=tenants/*/devices/*}:addCredential\x12\x8b\x01\n" +
+	"\x10RemoveCredential\x12%.tributary.v1.RemoveCredentialRequest\x1a\x14.tributary.v1.Device\":\x82\xd3\xe4\x93\x024:\x01*\"//v1/{name=tenants/*/devices/*}:removeCredential\x12\x7f\n" +
 	"\fRotateSecret\x12!.tributary.v1.RotateSecretRequest\x1a\x14.tributary.v1.Device\"6\x82\xd3\xe4\x93\x020:\x01*\"+/v1/{name=tenants/*/devices/*}:rotateSecretBCZAgithub.com/tributary-iot/tributary/proto/tributary/v1;tributaryv1b\x06proto3"
 
 var (
@@ -562,43 +1145,69 @@ func file_tributary_v1_device_proto_rawDescGZIP() []byte {
 	return file_tributary_v1_device_proto_rawDescData
 }
 
-var file_tributary_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_tributary_v1_device_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_tributary_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_tributary_v1_device_proto_goTypes = []any{
-	(*Device)(nil),                // 0: tributary.v1.Device
-	(*CreateDeviceRequest)(nil),   // 1: tributary.v1.CreateDeviceRequest
-	(*GetDeviceRequest)(nil),      // 2: tributary.v1.GetDeviceRequest
-	(*ListDevicesRequest)(nil),    // 3: tributary.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),   // 4: tributary.v1.ListDevicesResponse
-	(*DisableDeviceRequest)(nil),  // 5: tributary.v1.DisableDeviceRequest
-	(*EnableDeviceRequest)(nil),   // 6: tributary.v1.EnableDeviceRequest
-	(*DeleteDeviceRequest)(nil),   // 7: tributary.v1.DeleteDeviceRequest
-	(*RotateSecretRequest)(nil),   // 8: tributary.v1.RotateSecretRequest
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
-	(*emptypb.Empty)(nil),         // 10: google.protobuf.Empty
+	(PrincipalKind)(0),                 // 0: tributary.v1.PrincipalKind
+	(*Credential)(nil),                 // 1: tributary.v1.Credential
+	(*Device)(nil),                     // 2: tributary.v1.Device
+	(*CreateDeviceRequest)(nil),        // 3: tributary.v1.CreateDeviceRequest
+	(*BatchCreateDevicesRequest)(nil),  // 4: tributary.v1.BatchCreateDevicesRequest
+	(*BatchCreateDevicesResponse)(nil), // 5: tributary.v1.BatchCreateDevicesResponse
+	(*BatchCreateDevicesResult)(nil),   // 6: tributary.v1.BatchCreateDevicesResult
+	(*AddCredentialRequest)(nil),       // 7: tributary.v1.AddCredentialRequest
+	(*AddCredentialResponse)(nil),      // 8: tributary.v1.AddCredentialResponse
+	(*RemoveCredentialRequest)(nil),    // 9: tributary.v1.RemoveCredentialRequest
+	(*GetDeviceRequest)(nil),           // 10: tributary.v1.GetDeviceRequest
+	(*ListDevicesRequest)(nil),         // 11: tributary.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),        // 12: tributary.v1.ListDevicesResponse
+	(*DisableDeviceRequest)(nil),       // 13: tributary.v1.DisableDeviceRequest
+	(*EnableDeviceRequest)(nil),        // 14: tributary.v1.EnableDeviceRequest
+	(*DeleteDeviceRequest)(nil),        // 15: tributary.v1.DeleteDeviceRequest
+	(*RotateSecretRequest)(nil),        // 16: tributary.v1.RotateSecretRequest
+	(*timestamppb.Timestamp)(nil),      // 17: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 18: google.protobuf.Duration
+	(*emptypb.Empty)(nil),              // 19: google.protobuf.Empty
 }
 var file_tributary_v1_device_proto_depIdxs = []int32{
-	9,  // 0: tributary.v1.Device.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 1: tributary.v1.Device.update_time:type_name -> google.protobuf.Timestamp
-	0,  // 2: tributary.v1.ListDevicesResponse.devices:type_name -> tributary.v1.Device
-	1,  // 3: tributary.v1.DeviceService.CreateDevice:input_type -> tributary.v1.CreateDeviceRequest
-	2,  // 4: tributary.v1.DeviceService.GetDevice:input_type -> tributary.v1.GetDeviceRequest
-	3,  // 5: tributary.v1.DeviceService.ListDevices:input_type -> tributary.v1.ListDevicesRequest
-	5,  // 6: tributary.v1.DeviceService.DisableDevice:input_type -> tributary.v1.DisableDeviceRequest
-	6,  // 7: tributary.v1.DeviceService.EnableDevice:input_type -> tributary.v1.EnableDeviceRequest
-	7,  // 8: tributary.v1.DeviceService.DeleteDevice:input_type -> tributary.v1.DeleteDeviceRequest
-	8,  // 9: tributary.v1.DeviceService.RotateSecret:input_type -> tributary.v1.RotateSecretRequest
-	0,  // 10: tributary.v1.DeviceService.CreateDevice:output_type -> tributary.v1.Device
-	0,  // 11: tributary.v1.DeviceService.GetDevice:output_type -> tributary.v1.Device
-	4,  // 12: tributary.v1.DeviceService.ListDevices:output_type -> tributary.v1.ListDevicesResponse
-	0,  // 13: tributary.v1.DeviceService.DisableDevice:output_type -> tributary.v1.Device
-	0,  // 14: tributary.v1.DeviceService.EnableDevice:output_type -> tributary.v1.Device
-	10, // 15: tributary.v1.DeviceService.DeleteDevice:output_type -> google.protobuf.Empty
-	0,  // 16: tributary.v1.DeviceService.RotateSecret:output_type -> tributary.v1.Device
-	10, // [10:17] is the sub-list for method output_type
-	3,  // [3:10] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	17, // 0: tributary.v1.Credential.create_time:type_name -> google.protobuf.Timestamp
+	17, // 1: tributary.v1.Credential.expire_time:type_name -> google.protobuf.Timestamp
+	17, // 2: tributary.v1.Device.create_time:type_name -> google.protobuf.Timestamp
+	17, // 3: tributary.v1.Device.update_time:type_name -> google.protobuf.Timestamp
+	0,  // 4: tributary.v1.Device.kind:type_name -> tributary.v1.PrincipalKind
+	1,  // 5: tributary.v1.Device.credentials:type_name -> tributary.v1.Credential
+	0,  // 6: tributary.v1.CreateDeviceRequest.kind:type_name -> tributary.v1.PrincipalKind
+	3,  // 7: tributary.v1.BatchCreateDevicesRequest.requests:type_name -> tributary.v1.CreateDeviceRequest
+	6,  // 8: tributary.v1.BatchCreateDevicesResponse.results:type_name -> tributary.v1.BatchCreateDevicesResult
+	2,  // 9: tributary.v1.BatchCreateDevicesResult.device:type_name -> tributary.v1.Device
+	1,  // 10: tributary.v1.AddCredentialResponse.credential:type_name -> tributary.v1.Credential
+	2,  // 11: tributary.v1.ListDevicesResponse.devices:type_name -> tributary.v1.Device
+	18, // 12: tributary.v1.RotateSecretRequest.overlap:type_name -> google.protobuf.Duration
+	3,  // 13: tributary.v1.DeviceService.CreateDevice:input_type -> tributary.v1.CreateDeviceRequest
+	4,  // 14: tributary.v1.DeviceService.BatchCreateDevices:input_type -> tributary.v1.BatchCreateDevicesRequest
+	10, // 15: tributary.v1.DeviceService.GetDevice:input_type -> tributary.v1.GetDeviceRequest
+	11, // 16: tributary.v1.DeviceService.ListDevices:input_type -> tributary.v1.ListDevicesRequest
+	13, // 17: tributary.v1.DeviceService.DisableDevice:input_type -> tributary.v1.DisableDeviceRequest
+	14, // 18: tributary.v1.DeviceService.EnableDevice:input_type -> tributary.v1.EnableDeviceRequest
+	15, // 19: tributary.v1.DeviceService.DeleteDevice:input_type -> tributary.v1.DeleteDeviceRequest
+	7,  // 20: tributary.v1.DeviceService.AddCredential:input_type -> tributary.v1.AddCredentialRequest
+	9,  // 21: tributary.v1.DeviceService.RemoveCredential:input_type -> tributary.v1.RemoveCredentialRequest
+	16, // 22: tributary.v1.DeviceService.RotateSecret:input_type -> tributary.v1.RotateSecretRequest
+	2,  // 23: tributary.v1.DeviceService.CreateDevice:output_type -> tributary.v1.Device
+	5,  // 24: tributary.v1.DeviceService.BatchCreateDevices:output_type -> tributary.v1.BatchCreateDevicesResponse
+	2,  // 25: tributary.v1.DeviceService.GetDevice:output_type -> tributary.v1.Device
+	12, // 26: tributary.v1.DeviceService.ListDevices:output_type -> tributary.v1.ListDevicesResponse
+	2,  // 27: tributary.v1.DeviceService.DisableDevice:output_type -> tributary.v1.Device
+	2,  // 28: tributary.v1.DeviceService.EnableDevice:output_type -> tributary.v1.Device
+	19, // 29: tributary.v1.DeviceService.DeleteDevice:output_type -> google.protobuf.Empty
+	8,  // 30: tributary.v1.DeviceService.AddCredential:output_type -> tributary.v1.AddCredentialResponse
+	2,  // 31: tributary.v1.DeviceService.RemoveCredential:output_type -> tributary.v1.Device
+	2,  // 32: tributary.v1.DeviceService.RotateSecret:output_type -> tributary.v1.Device
+	23, // [23:33] is the sub-list for method output_type
+	13, // [13:23] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_tributary_v1_device_proto_init() }
@@ -606,18 +1215,23 @@ func file_tributary_v1_device_proto_init() {
 	if File_tributary_v1_device_proto != nil {
 		return
 	}
+	file_tributary_v1_device_proto_msgTypes[5].OneofWrappers = []any{
+		(*BatchCreateDevicesResult_Device)(nil),
+		(*BatchCreateDevicesResult_Error)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tributary_v1_device_proto_rawDesc), len(file_tributary_v1_device_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   9,
+			NumEnums:      1,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_tributary_v1_device_proto_goTypes,
 		DependencyIndexes: file_tributary_v1_device_proto_depIdxs,
+		EnumInfos:         file_tributary_v1_device_proto_enumTypes,
 		MessageInfos:      file_tributary_v1_device_proto_msgTypes,
 	}.Build()
 	File_tributary_v1_device_proto = out.File

@@ -20,13 +20,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	DeviceService_CreateDevice_FullMethodName  = "/tributary.v1.DeviceService/CreateDevice"
-	DeviceService_GetDevice_FullMethodName     = "/tributary.v1.DeviceService/GetDevice"
-	DeviceService_ListDevices_FullMethodName   = "/tributary.v1.DeviceService/ListDevices"
-	DeviceService_DisableDevice_FullMethodName = "/tributary.v1.DeviceService/DisableDevice"
-	DeviceService_EnableDevice_FullMethodName  = "/tributary.v1.DeviceService/EnableDevice"
-	DeviceService_DeleteDevice_FullMethodName  = "/tributary.v1.DeviceService/DeleteDevice"
-	DeviceService_RotateSecret_FullMethodName  = "/tributary.v1.DeviceService/RotateSecret"
+	DeviceService_CreateDevice_FullMethodName       = "/tributary.v1.DeviceService/CreateDevice"
+	DeviceService_BatchCreateDevices_FullMethodName = "/tributary.v1.DeviceService/BatchCreateDevices"
+	DeviceService_GetDevice_FullMethodName          = "/tributary.v1.DeviceService/GetDevice"
+	DeviceService_ListDevices_FullMethodName        = "/tributary.v1.DeviceService/ListDevices"
+	DeviceService_DisableDevice_FullMethodName      = "/tributary.v1.DeviceService/DisableDevice"
+	DeviceService_EnableDevice_FullMethodName       = "/tributary.v1.DeviceService/EnableDevice"
+	DeviceService_DeleteDevice_FullMethodName       = "/tributary.v1.DeviceService/DeleteDevice"
+	DeviceService_AddCredential_FullMethodName      = "/tributary.v1.DeviceService/AddCredential"
+	DeviceService_RemoveCredential_FullMethodName   = "/tributary.v1.DeviceService/RemoveCredential"
+	DeviceService_RotateSecret_FullMethodName       = "/tributary.v1.DeviceService/RotateSecret"
 )
 
 // DeviceServiceClient is the client API for DeviceService service.
@@ -35,16 +38,28 @@ const (
 //
 // DeviceService keeps who may speak.
 type DeviceServiceClient interface {
-	// CreateDevice registers a device and answers it with its generated secret,
-	// which is shown this once: only a keyed hash is kept.
+	// CreateDevice registers a device, gateway or application. Without a
+	// certificate_key it is answered with a generated secret, which is shown this
+	// once: only a keyed hash is kept.
 	CreateDevice(ctx context.Context, in *CreateDeviceRequest, opts ...grpc.CallOption) (*Device, error)
+	// BatchCreateDevices registers up to 1,000 at once, each succeeding or failing
+	// for itself: the answers are in the order of the requests.
+	BatchCreateDevices(ctx context.Context, in *BatchCreateDevicesRequest, opts ...grpc.CallOption) (*BatchCreateDevicesResponse, error)
 	GetDevice(ctx context.Context, in *GetDeviceRequest, opts ...grpc.CallOption) (*Device, error)
 	ListDevices(ctx context.Context, in *ListDevicesRequest, opts ...grpc.CallOption) (*ListDevicesResponse, error)
-	// DisableDevice refuses the device from now on, and EnableDevice lets it in again.
+	// DisableDevice refuses the device from now on and ends its connections, and
+	// EnableDevice lets it in again.
 	DisableDevice(ctx context.Context, in *DisableDeviceRequest, opts ...grpc.CallOption) (*Device, error)
 	EnableDevice(ctx context.Context, in *EnableDeviceRequest, opts ...grpc.CallOption) (*Device, error)
 	DeleteDevice(ctx context.Context, in *DeleteDeviceRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
-	// RotateSecret replaces the secret and answers the device with the new one.
+	// AddCredential gives a device one more way to prove itself: the key of a
+	// client certificate, or a generated secret, which is answered this once.
+	AddCredential(ctx context.Context, in *AddCredentialRequest, opts ...grpc.CallOption) (*AddCredentialResponse, error)
+	// RemoveCredential ends the connections that came in with it.
+	RemoveCredential(ctx context.Context, in *RemoveCredentialRequest, opts ...grpc.CallOption) (*Device, error)
+	// RotateSecret replaces all secrets by a new one, which is answered this once.
+	// The old ones, and the connections they opened, end after the overlap asked
+	// for, at once without.
 	RotateSecret(ctx context.Context, in *RotateSecretRequest, opts ...grpc.CallOption) (*Device, error)
 }
 
@@ -60,6 +75,16 @@ func (c *deviceServiceClient) CreateDevice(ctx context.Context, in *CreateDevice
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Device)
 	err := c.cc.Invoke(ctx, DeviceService_CreateDevice_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *deviceServiceClient) BatchCreateDevices(ctx context.Context, in *BatchCreateDevicesRequest, opts ...grpc.CallOption) (*BatchCreateDevicesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchCreateDevicesResponse)
+	err := c.cc.Invoke(ctx, DeviceService_BatchCreateDevices_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -116,6 +141,26 @@ func (c *deviceServiceClient) DeleteDevice(ctx context.Context, in *DeleteDevice
 	return out, nil
 }
 
+func (c *deviceServiceClient) AddCredential(ctx context.Context, in *AddCredentialRequest, opts ...grpc.CallOption) (*AddCredentialResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AddCredentialResponse)
+	err := c.cc.Invoke(ctx, DeviceService_AddCredential_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *deviceServiceClient) RemoveCredential(ctx context.Context, in *RemoveCredentialRequest, opts ...grpc.CallOption) (*Device, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Device)
+	err := c.cc.Invoke(ctx, DeviceService_RemoveCredential_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *deviceServiceClient) RotateSecret(ctx context.Context, in *RotateSecretRequest, opts ...grpc.CallOption) (*Device, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Device)
@@ -132,16 +177,28 @@ func (c *deviceServiceClient) RotateSecret(ctx context.Context, in *RotateSecret
 //
 // DeviceService keeps who may speak.
 type DeviceServiceServer interface {
-	// CreateDevice registers a device and answers it with its generated secret,
-	// which is shown this once: only a keyed hash is kept.
+	// CreateDevice registers a device, gateway or application. Without a
+	// certificate_key it is answered with a generated secret, which is shown this
+	// once: only a keyed hash is kept.
 	CreateDevice(context.Context, *CreateDeviceRequest) (*Device, error)
+	// BatchCreateDevices registers up to 1,000 at once, each succeeding or failing
+	// for itself: the answers are in the order of the requests.
+	BatchCreateDevices(context.Context, *BatchCreateDevicesRequest) (*BatchCreateDevicesResponse, error)
 	GetDevice(context.Context, *GetDeviceRequest) (*Device, error)
 	ListDevices(context.Context, *ListDevicesRequest) (*ListDevicesResponse, error)
-	// DisableDevice refuses the device from now on, and EnableDevice lets it in again.
+	// DisableDevice refuses the device from now on and ends its connections, and
+	// EnableDevice lets it in again.
 	DisableDevice(context.Context, *DisableDeviceRequest) (*Device, error)
 	EnableDevice(context.Context, *EnableDeviceRequest) (*Device, error)
 	DeleteDevice(context.Context, *DeleteDeviceRequest) (*emptypb.Empty, error)
-	// RotateSecret replaces the secret and answers the device with the new one.
+	// AddCredential gives a device one more way to prove itself: the key of a
+	// client certificate, or a generated secret, which is answered this once.
+	AddCredential(context.Context, *AddCredentialRequest) (*AddCredentialResponse, error)
+	// RemoveCredential ends the connections that came in with it.
+	RemoveCredential(context.Context, *RemoveCredentialRequest) (*Device, error)
+	// RotateSecret replaces all secrets by a new one, which is answered this once.
+	// The old ones, and the connections they opened, end after the overlap asked
+	// for, at once without.
 	RotateSecret(context.Context, *RotateSecretRequest) (*Device, error)
 	mustEmbedUnimplementedDeviceServiceServer()
 }
@@ -155,6 +212,9 @@ type UnimplementedDeviceServiceServer struct{}
 
 func (UnimplementedDeviceServiceServer) CreateDevice(context.Context, *CreateDeviceRequest) (*Device, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateDevice not implemented")
+}
+func (UnimplementedDeviceServiceServer) BatchCreateDevices(context.Context, *BatchCreateDevicesRequest) (*BatchCreateDevicesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchCreateDevices not implemented")
 }
 func (UnimplementedDeviceServiceServer) GetDevice(context.Context, *GetDeviceRequest) (*Device, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetDevice not implemented")
@@ -170,6 +230,12 @@ func (UnimplementedDeviceServiceServer) EnableDevice(context.Context, *EnableDev
 }
 func (UnimplementedDeviceServiceServer) DeleteDevice(context.Context, *DeleteDeviceRequest) (*emptypb.Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteDevice not implemented")
+}
+func (UnimplementedDeviceServiceServer) AddCredential(context.Context, *AddCredentialRequest) (*AddCredentialResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AddCredential not implemented")
+}
+func (UnimplementedDeviceServiceServer) RemoveCredential(context.Context, *RemoveCredentialRequest) (*Device, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveCredential not implemented")
 }
 func (UnimplementedDeviceServiceServer) RotateSecret(context.Context, *RotateSecretRequest) (*Device, error) {
 	return nil, status.Error(codes.Unimplemented, "method RotateSecret not implemented")
@@ -209,6 +275,24 @@ func _DeviceService_CreateDevice_Handler(srv interface{}, ctx context.Context, d
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(DeviceServiceServer).CreateDevice(ctx, req.(*CreateDeviceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DeviceService_BatchCreateDevices_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchCreateDevicesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeviceServiceServer).BatchCreateDevices(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DeviceService_BatchCreateDevices_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeviceServiceServer).BatchCreateDevices(ctx, req.(*BatchCreateDevicesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -303,6 +387,42 @@ func _DeviceService_DeleteDevice_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DeviceService_AddCredential_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AddCredentialRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeviceServiceServer).AddCredential(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DeviceService_AddCredential_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeviceServiceServer).AddCredential(ctx, req.(*AddCredentialRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DeviceService_RemoveCredential_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveCredentialRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeviceServiceServer).RemoveCredential(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DeviceService_RemoveCredential_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeviceServiceServer).RemoveCredential(ctx, req.(*RemoveCredentialRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _DeviceService_RotateSecret_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RotateSecretRequest)
 	if err := dec(in); err != nil {
@@ -333,6 +453,10 @@ var DeviceService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _DeviceService_CreateDevice_Handler,
 		},
 		{
+			MethodName: "BatchCreateDevices",
+			Handler:    _DeviceService_BatchCreateDevices_Handler,
+		},
+		{
 			MethodName: "GetDevice",
 			Handler:    _DeviceService_GetDevice_Handler,
 		},
@@ -351,6 +475,14 @@ var DeviceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteDevice",
 			Handler:    _DeviceService_DeleteDevice_Handler,
+		},
+		{
+			MethodName: "AddCredential",
+			Handler:    _DeviceService_AddCredential_Handler,
+		},
+		{
+			MethodName: "RemoveCredential",
+			Handler:    _DeviceService_RemoveCredential_Handler,
 		},
 		{
 			MethodName: "RotateSecret",
