@@ -130,11 +130,15 @@ func (s *Server) Listen() (net.Addr, error) {
 	if s.keeper.readers == nil {
 		return nil, errors.New("embedded nats: started without a door for readers")
 	}
-	if err := listen(s.ns, s.keeper.readers.Addr); err != nil {
+	ns := s.ns.Load()
+	if ns == nil {
+		return nil, errBetween
+	}
+	if err := listen(ns, s.keeper.readers.Addr); err != nil {
 		return nil, err
 	}
 	s.listening = true
-	addr := s.ns.Addr()
+	addr := ns.Addr()
 	s.keeper.readers.Addr = addr.String()
 	return addr, nil
 }

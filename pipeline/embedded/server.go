@@ -5,6 +5,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -39,19 +41,26 @@ const startTimeout = 10 * time.Minute
 type Options struct {
 	Dir        string       // holds the streams; made when missing; one process at a time
 	Durability Durability   // default Strict
-	MaxStore   int64        // bytes of all streams together, the hard stop; 0: three quarters of the free disk
+	MaxStore   int64        // bytes of all streams together, the hard stop; 0: what is stored and three quarters of the free disk
 	Readers    *Readers     // stream consumers on the network; nil: none
 	Logger     *slog.Logger // nil: silent
 }
 
-// Server is a running NATS server.
+// Server is a running NATS server. When its disk fails it, it is restarted in
+// place (mend.go): connections come back by themselves.
 type Server struct {
+	opts   Options
 	lock   *dirLock
 	keeper *keeper
 
-	mu        sync.Mutex
-	ns        *server.Server
-	listening bool // the readers' door is open
+	ns        atomic.Pointer[server.Server] // nil: between two lives
+	mu        sync.Mutex                    // one beginning or end at a time
+	listening bool                          // the readers' door is open
+
+	fault    atomic.Pointer[fault]
+	restarts atomic.Uint64
+	watching context.CancelFunc
+	watched  chan struct{} // closed when nobody watches any more
 
 	once    sync.Once
 	done    chan struct{} // closed when stopped
@@ -62,39 +71,51 @@ type Server struct {
 // server takes messages. A directory another process uses is an error that
 // says so.
 func Start(o Options) (*Server, error) {
-	if o.Dir == "" {
-		return nil, errors.New("embedded nats: no directory given")
-	}
-	if o.Durability == "" {
-		o.Durability = Strict
-	}
-	if o.Durability != Strict && o.Durability != Relaxed {
-		return nil, fmt.Errorf("embedded nats: durability %q is neither strict nor relaxed", o.Durability)
-	}
-	var err error
-	if o.Readers, err = o.Readers.withDefaults(); err != nil {
+	o, err := o.withDefaults()
+	if err != nil {
 		return nil, fmt.Errorf("embedded nats: %w", err)
 	}
 	if err := os.MkdirAll(o.Dir, 0o750); err != nil {
 		return nil, fmt.Errorf("embedded nats: %w", err)
 	}
-	if o.Readers != nil {
-		o.Readers.full = func() {
-			log(o.Logger).Warn("a reader was turned away: too many are connected", "limit", o.Readers.MaxConnections)
-		}
-	}
 	lock, err := lockDir(o.Dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{lock: lock, keeper: newKeeper(o.Readers), done: make(chan struct{})}
-	if err := s.start(o); err != nil {
+	s := &Server{opts: o, lock: lock, keeper: newKeeper(o.Readers), watched: make(chan struct{}), done: make(chan struct{})}
+	ns, err := s.start()
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("embedded nats: %w", err), lock.release())
 	}
+	s.ns.Store(ns)
+	ctx, cancel := context.WithCancel(context.Background())
+	s.watching = cancel
+	go func() { defer close(s.watched); s.watch(ctx) }()
 	return s, nil
 }
 
-func (s *Server) start(o Options) error {
+func (o Options) withDefaults() (_ Options, err error) {
+	if o.Dir == "" {
+		return o, errors.New("no directory given")
+	}
+	o.Durability = cmp.Or(o.Durability, Strict)
+	if o.Durability != Strict && o.Durability != Relaxed {
+		return o, fmt.Errorf("durability %q is neither strict nor relaxed", o.Durability)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Readers, err = o.Readers.withDefaults(); err != nil || o.Readers == nil {
+		return o, err
+	}
+	limit := o.Readers.MaxConnections
+	o.Readers.full = func() { o.Logger.Warn("a reader was turned away: too many are connected", "limit", limit) }
+	return o, nil
+}
+
+// start brings one server to life.
+func (s *Server) start() (*server.Server, error) {
+	o := s.opts
 	options := &server.Options{
 		ServerName:                 "tributary",
 		DontListen:                 true, // until Listen
@@ -103,43 +124,53 @@ func (s *Server) start(o Options) error {
 		MaxPayload:                 MaxPayload,
 		JetStream:                  true,
 		StoreDir:                   filepath.Clean(o.Dir),
-		JetStreamMaxStore:          o.MaxStore, // 0: nats-server takes three quarters of what is free
+		JetStreamMaxStore:          o.MaxStore,
 		SyncAlways:                 o.Durability == Strict,
 		DisableJetStreamBanner:     true,
 	}
+	if o.MaxStore == 0 {
+		var err error
+		if options.JetStreamMaxStore, err = roomFor(o.Dir); err != nil {
+			return nil, err
+		}
+	}
 	if o.Readers != nil {
 		if err := o.Readers.apply(options); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	ns, err := server.NewServer(options)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if o.Logger != nil {
-		ns.SetLoggerV2(&logger{log: o.Logger}, false, false, false)
-	}
-	s.ns = ns
+	ns.SetLoggerV2(&logger{log: o.Logger}, false, false, false)
 	go ns.Start()
-	if !ns.ReadyForConnections(startTimeout) {
-		s.stop()
-		return fmt.Errorf("not ready after %s", startTimeout)
+	switch {
+	case !ns.ReadyForConnections(startTimeout):
+		err = fmt.Errorf("not ready after %s", startTimeout)
+	case !ns.JetStreamEnabled():
+		err = errors.New("JetStream did not start; the log says why")
+	case o.Readers != nil:
+		err = s.admit(ns)
 	}
-	if !ns.JetStreamEnabled() {
-		s.stop()
-		return errors.New("JetStream did not start; the log says why")
+	if err != nil {
+		end(ns)
+		return nil, err
 	}
-	if o.Readers != nil {
-		if err := s.admit(ns); err != nil {
-			s.stop()
-			return err
-		}
-	}
-	return nil
+	return ns, nil
 }
 
+// errBetween is all there is to say while the server is restarted.
+var errBetween = errors.New("embedded nats: is being restarted")
+
 // InProcessConn dials the server; it makes Server a nats.InProcessConnProvider.
-func (s *Server) InProcessConn() (net.Conn, error) { return s.ns.InProcessConn() }
+func (s *Server) InProcessConn() (net.Conn, error) {
+	ns := s.ns.Load()
+	if ns == nil {
+		return nil, errBetween
+	}
+	return ns.InProcessConn()
+}
 
 // Credentials are the user and password of the in-process connection.
 func (s *Server) Credentials() (user, password string) { return ownUser, s.keeper.own }
@@ -147,25 +178,17 @@ func (s *Server) Credentials() (user, password string) { return ownUser, s.keepe
 // PorterCredentials are those of the in-process connection in the readers' account.
 func (s *Server) PorterCredentials() (user, password string) { return porterUser, s.keeper.porter }
 
-// Healthy says whether JetStream works. A failed write or fsync is sticky: the
-// server must be restarted, because what the disk holds is not known any more.
-func (s *Server) Healthy() error {
-	if !s.ns.Running() {
-		return errors.New("embedded nats: stopped")
-	}
-	if h := s.ns.Healthz(&server.HealthzOptions{}); h.Error != "" {
-		return fmt.Errorf("embedded nats: %s", h.Error)
-	}
-	return nil
-}
-
 // Shutdown flushes the streams, stops the server and waits until it has
 // stopped or ctx ends. A second call does nothing. Close connections first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.once.Do(func() {
 		go func() {
 			defer close(s.done)
-			s.stop()
+			s.watching()
+			<-s.watched
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			end(s.ns.Swap(nil))
 			s.stopErr = s.lock.release()
 		}()
 	})
@@ -177,14 +200,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-func (s *Server) stop() {
-	s.ns.Shutdown()
-	s.ns.WaitForShutdown()
-}
-
-func log(l *slog.Logger) *slog.Logger {
-	if l == nil {
-		return slog.New(slog.DiscardHandler)
+func end(ns *server.Server) {
+	if ns == nil {
+		return
 	}
-	return l
+	ns.Shutdown()
+	ns.WaitForShutdown()
 }

@@ -1,0 +1,101 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// fault is why the server does not store messages.
+type fault struct {
+	err   error
+	since time.Time
+}
+
+// Healthy says whether messages can be stored now. A failed write or fsync is
+// sticky: what the disk holds is not known any more, the stream answers nobody,
+// and the server is restarted once the disk takes data again (mend.go).
+func (s *Server) Healthy() error {
+	if f := s.fault.Load(); f != nil {
+		return fmt.Errorf("embedded nats: since %s: %w", f.since.UTC().Format(time.RFC3339), f.err)
+	}
+	ns := s.ns.Load()
+	if ns == nil || !ns.Running() {
+		return errors.New("embedded nats: stopped")
+	}
+	if err := sick(ns); err != nil {
+		return fmt.Errorf("embedded nats: %w", err)
+	}
+	return full(ns)
+}
+
+// Restarts is how many times the server was restarted in place.
+func (s *Server) Restarts() uint64 { return s.restarts.Load() }
+
+// sick is what a restart is the cure for: a stream with a sticky error, or one
+// that could not be recovered.
+func sick(ns *server.Server) error {
+	if h := ns.Healthz(&server.HealthzOptions{}); h.Error != "" {
+		return errors.New(h.Error)
+	}
+	return nil
+}
+
+// full says that the streams have reached their limit: new messages are refused
+// until there is room.
+func full(ns *server.Server) error {
+	j, err := ns.Jsz(&server.JSzOptions{})
+	if err != nil {
+		return fmt.Errorf("embedded nats: %w", err)
+	}
+	if limit := j.Config.MaxStore; limit > 0 && j.Store >= uint64(limit) {
+		return fmt.Errorf("embedded nats: the streams hold %d bytes of the %d they may; free the disk and restart, or give them more room", j.Store, limit)
+	}
+	return nil
+}
+
+// roomFor is what the streams in dir may hold together: what they hold, and
+// three quarters of what the disk has left. (The server's own default forgets
+// the first, and would refuse messages after a restart on a disk half full.)
+func roomFor(dir string) (int64, error) {
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(dir, &disk); err != nil {
+		return 0, fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	held := int64(0)
+	err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		held += info.Size()
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("size of %s: %w", dir, err)
+	}
+	free := min(disk.Bavail, math.MaxInt64/uint64(disk.Bsize)) * uint64(disk.Bsize)
+	return max(held+int64(free/4*3), 1), nil
+}
+
+// MaxStore is what the streams may hold together, in bytes; 0 while the server
+// is restarted.
+func (s *Server) MaxStore() int64 {
+	ns := s.ns.Load()
+	if ns == nil {
+		return 0
+	}
+	if c := ns.JetStreamConfig(); c != nil {
+		return c.MaxStore
+	}
+	return 0
+}

@@ -1,0 +1,170 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+const (
+	lookEvery  = 200 * time.Millisecond
+	mendFirst  = 250 * time.Millisecond // wait before the disk is tried, doubling
+	mendLast   = 5 * time.Second
+	calmAfter  = time.Minute      // without a fault: the next one is tried at once again
+	trialBytes = 4 << 20          // the disk must take so much, synced, before a restart
+	unsettled  = 10 * time.Second // what was written so long before a fault was seen may not be on the disk
+)
+
+// watch looks for faults until ctx ends.
+func (s *Server) watch(ctx context.Context) {
+	wait, last := mendFirst, time.Time{}
+	for pause(ctx, lookEvery) {
+		ns := s.ns.Load()
+		if ns == nil {
+			continue
+		}
+		err := sick(ns)
+		if err == nil {
+			continue
+		}
+		if time.Since(last) > calmAfter {
+			wait = mendFirst
+		}
+		s.fault.Store(&fault{err, time.Now()})
+		s.opts.Logger.Error("the stream cannot be written; nothing is acknowledged; it is restarted once the disk takes data again", "error", err)
+		wait = s.mend(ctx, wait)
+		last = time.Now()
+	}
+}
+
+// mend tries until the server is healthy again, and answers how long to wait
+// before the next fault is mended, so that a disk that fails again and again
+// does not keep the server restarting.
+func (s *Server) mend(ctx context.Context, wait time.Duration) time.Duration {
+	seen := s.fault.Load()
+	for pause(ctx, wait) {
+		wait = min(2*wait, mendLast)
+		err := tryDisk(s.opts.Dir)
+		if err == nil {
+			err = s.restart(seen.since)
+		}
+		if err == nil {
+			s.restarts.Add(1)
+			s.fault.Store(nil)
+			s.opts.Logger.Info("the stream was restarted and takes messages again", "after", time.Since(seen.since).Round(time.Millisecond))
+			return wait
+		}
+		s.fault.Store(&fault{fmt.Errorf("%w (restart: %w)", seen.err, err), seen.since})
+	}
+	return wait
+}
+
+// restart ends the sick server and begins a new one on what is on the disk.
+func (s *Server) restart(fault time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	end(s.ns.Swap(nil))
+	if s.opts.Durability == Strict {
+		if err := settle(s.opts.Dir, fault.Add(-unsettled)); err != nil {
+			return err
+		}
+	}
+	ns, err := s.start()
+	if err != nil {
+		return err
+	}
+	if err := sick(ns); err != nil {
+		end(ns)
+		return err
+	}
+	if s.listening {
+		if err := listen(ns, s.keeper.readers.Addr); err != nil {
+			end(ns)
+			return err
+		}
+	}
+	s.ns.Store(ns)
+	return nil
+}
+
+// tryDisk writes and syncs something.
+func tryDisk(dir string) (err error) {
+	f, err := os.CreateTemp(dir, "trial-*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
+	if _, err := f.Write(make([]byte, trialBytes)); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// settle writes the message blocks changed since a time anew, and syncs them.
+// After a failed fsync the system forgets that data is not on the disk: the
+// file reads well, a later fsync answers well, and a power cut takes it away.
+// The server would find a message there, call its repetition a duplicate, and
+// it would be acknowledged.
+func settle(dir string, since time.Time) error {
+	// Not beside the blocks: the server takes any N.blk… for one.
+	part := filepath.Join(dir, "settle.part")
+	defer os.Remove(part)
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || filepath.Ext(path) != ".blk" {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil || info.ModTime().Before(since) {
+			return err
+		}
+		if err := copySynced(part, path, info.Mode()); err != nil {
+			return fmt.Errorf("write %s anew: %w", path, err)
+		}
+		if err := os.Rename(part, path); err != nil {
+			return err
+		}
+		return syncDir(filepath.Dir(path))
+	})
+}
+
+func copySynced(to, from string, mode fs.FileMode) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	if _, err := io.Copy(out, in); err != nil {
+		return err
+	}
+	return out.Sync()
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// pause answers false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
