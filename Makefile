@@ -15,7 +15,7 @@ RACE    := $(if $(HAVE_CC),-race)
 GO_FILES = git ls-files -co --exclude-standard -- '*.go' ':!*.pb.go' ':!*.pb.gw.go'
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint vuln proto proto-check bench fuzz corpus
+.PHONY: help run build test lint vuln proto proto-check bench fuzz corpus example
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ proto: ## generate the Go and the OpenAPI document of proto/
 
 proto-check: ## fail when proto/ breaks its rules or what is committed is not what it generates
 	@tools/proto-check.sh
+
+example: ## docs/tributary.example.yaml, after an option was added or changed
+	go run ./cmd/tributary config example > docs/tributary.example.yaml.new && mv docs/tributary.example.yaml.new docs/tributary.example.yaml
 
 bench: ## the load generator, on this machine: ARGS='--help' says what it can do
 	go run ./cmd/tributary bench $(ARGS)

@@ -33,11 +33,11 @@ type clientCommands struct {
 
 // clientFlags say which server to talk to and how to print.
 type clientFlags struct {
-	Data      string `default:"tributary-data" type:"path" placeholder:"DIR" help:"Data directory of the server on this machine: its address and token are read there."`
+	Data      string `default:"tributary-data" type:"path" env:"TRIBUTARY_DATA" placeholder:"DIR" help:"Data directory of the server on this machine: its address and token are read there."`
 	GRPC      string `name:"grpc" env:"TRIBUTARY_SERVER" placeholder:"ADDR" help:"Address of the server, instead of the one in DIR/addresses.json. Loopback only until it speaks TLS: use a tunnel."`
-	TokenFile string `type:"path" placeholder:"FILE" help:"File with the operator's token, instead of DIR/admin.token."`
-	Tenant    string `default:"default" placeholder:"NAME" help:"Tenant of the devices; DEVICE@TENANT says it too."`
-	Output    string `short:"o" enum:"table,json" default:"table" help:"table, or json: one protobuf-JSON object a line."`
+	TokenFile string `type:"path" env:"TRIBUTARY_TOKEN_FILE" placeholder:"FILE" help:"File with the operator's token, instead of DIR/admin.token."`
+	Tenant    string `default:"default" env:"TRIBUTARY_TENANT" placeholder:"NAME" help:"Tenant of the devices; DEVICE@TENANT says it too."`
+	Output    string `short:"o" env:"TRIBUTARY_OUTPUT" enum:"table,json" default:"table" help:"table, or json: one protobuf-JSON object a line."`
 }
 
 // client is a connection to a server.

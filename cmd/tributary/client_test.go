@@ -19,6 +19,7 @@ import (
 
 	"github.com/tributary-iot/tributary/api"
 	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/internal/options"
 	"github.com/tributary-iot/tributary/registry"
 	"github.com/tributary-iot/tributary/registry/registrytest"
 	"github.com/tributary-iot/tributary/storage"
@@ -80,8 +81,7 @@ func runLine(t *testing.T, ctx context.Context, args ...string) (string, string,
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	var line struct{ clientCommands }
-	parser, err := kong.New(&line, kong.Name("tributary"), kong.Writers(&stdout, &stderr),
-		kong.DefaultEnvars("TRIBUTARY"), kong.Exit(func(int) {}))
+	parser, err := kong.New(&line, append(options.Kong(), kong.Name("tributary"), kong.Writers(&stdout, &stderr), kong.Exit(func(int) {}))...)
 	if err != nil {
 		t.Fatal(err)
 	}

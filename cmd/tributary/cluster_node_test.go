@@ -268,9 +268,9 @@ func TestNodesWithDifferentKeys(t *testing.T) {
 // TestRolesRefused: what would be unsafe or meaningless is refused in one sentence.
 func TestRolesRefused(t *testing.T) {
 	for want, args := range map[string][]string{
-		"is not a role":         {"--roles", "mqtt,cook"},
+		"must be one of":        {"--roles", "mqtt,cook"},
 		"needs --nats":          {"--roles", "mqtt"},
-		"--nats needs --store":  {"--nats", "nats://127.0.0.1:1"},
+		"--nats: needs --store": {"--nats", "nats://127.0.0.1:1"},
 		"would never write":     {"--nats", "nats://127.0.0.1:1", "--roles", "mqtt", "--store", "sqlite:x.db"},
 		"this node has no":      {"--nats", "nats://127.0.0.1:1", "--roles", "mqtt", "--store-name", "x"},
 		"choose between 1s and": {"--node-timeout", "1ms"},

@@ -1,90 +1,116 @@
 package main
 
 import (
-	"fmt"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/tributary-iot/tributary/internal/options"
 )
 
-// serveConfig is every option of the server. Each is a flag and an environment
-// variable TRIBUTARY_…; the flag wins.
+// serveConfig is every option of the server. A field is the whole declaration
+// of an option: a key in the configuration file, an environment variable
+// TRIBUTARY_… and a flag, in rising precedence, follow from its tags
+// (internal/options says which there are; CONTRIBUTING.md how to add one).
 type serveConfig struct {
-	Data       string `default:"tributary-data" type:"path" placeholder:"DIR" help:"Directory for everything the server keeps: the stream, the store, keys, addresses.json, admin.token."`
-	Open       bool   `help:"Let devices in without credentials, into tenant \"default\". Loopback only."`
-	NATS       string `name:"nats" placeholder:"URL" help:"Use this NATS server instead of the embedded one. It must have JetStream and fsync always for strict durability. Needs --store."`
-	Store      string `placeholder:"URL" help:"Where rows go: sqlite:PATH. Default: sqlite in the data directory."`
-	Durability string `enum:"strict,relaxed" default:"strict" help:"What an ack means: strict (fsynced) or relaxed (written to the operating system)."`
-	Node       string `placeholder:"NAME" help:"This node's name in the trail of commands. Default: the host's name."`
+	Config string `key:"-" group:"general" placeholder:"FILE" help:"Read options from this YAML file. The environment and flags say more than it does. \"tributary config check\" tells what is wrong with it."`
 
-	nodeFlags
-	listeners
-	limits
+	general   `group:"general"`
+	nodeFlags `group:"general"`
+	listeners `group:"listen"`
+	keeping   `group:"keep"`
+	limits    `group:"limits"`
+	logging   `group:"log"`
+}
 
-	LogLevel  slog.Level `default:"info" help:"Least severe log lines to write: debug, info, warn, error."`
-	LogFormat string     `enum:"text,json" default:"text" help:"Form of log lines on standard error: text or json."`
+// serveGroups are the headings of the options in --help and in the example file.
+func serveGroups() []kong.Group {
+	return []kong.Group{
+		{Key: "general", Title: "The server:"},
+		{Key: "listen", Title: "Doors:", Description: "HOST:PORT, or :PORT for every interface. Port 0 picks a free one; \"off\" closes the door."},
+		{Key: "keep", Title: "What is kept, and where:"},
+		{Key: "limits", Title: "Limits:"},
+		{Key: "log", Title: "Log lines, on standard error:"},
+	}
+}
+
+type general struct {
+	Data string `default:"tributary-data" type:"path" placeholder:"DIR" help:"Directory for everything the server keeps: the stream, the store, keys, addresses.json, admin.token."`
+	Open bool   `help:"Let devices in without credentials, into tenant \"default\". Loopback only."`
+	Node string `placeholder:"NAME" example:"gateway-1" help:"This node's name in the trail of commands. Default: the host's name."`
 }
 
 // listeners are the doors. Port 0 picks a free one, "off" closes the door.
 type listeners struct {
-	MQTT  string `name:"mqtt" default:"127.0.0.1:1883" placeholder:"ADDR" help:"MQTT 3.1.1 and 5."`
-	AMQP  string `name:"amqp" default:"127.0.0.1:5672" placeholder:"ADDR" help:"AMQP 1.0."`
-	HTTP  string `name:"http" default:"127.0.0.1:8080" placeholder:"ADDR" help:"HTTP for devices."`
-	GRPC  string `name:"grpc" default:"127.0.0.1:50051" placeholder:"ADDR" help:"gRPC for programs and this command line. Loopback only until it speaks TLS."`
-	Admin string `name:"admin" default:"127.0.0.1:9090" placeholder:"ADDR" help:"Health and metrics. Loopback only until it speaks TLS."`
+	MQTT  string `name:"mqtt" key:"listen.mqtt" type:"address" default:"127.0.0.1:1883" placeholder:"ADDR" help:"MQTT 3.1.1 and 5."`
+	AMQP  string `name:"amqp" key:"listen.amqp" type:"address" default:"127.0.0.1:5672" placeholder:"ADDR" help:"AMQP 1.0."`
+	HTTP  string `name:"http" key:"listen.http" type:"address" default:"127.0.0.1:8080" placeholder:"ADDR" help:"HTTP for devices."`
+	GRPC  string `name:"grpc" key:"listen.grpc" type:"address" default:"127.0.0.1:50051" placeholder:"ADDR" help:"gRPC for programs and this command line. Loopback only until it speaks TLS."`
+	Admin string `name:"admin" key:"listen.admin" type:"address" default:"127.0.0.1:9090" placeholder:"ADDR" help:"Health and metrics. Loopback only until it speaks TLS."`
 
-	MQTTS      string `name:"mqtts" default:"off" placeholder:"ADDR" help:"MQTT over TLS: not built yet, only \"off\"."`
-	AMQPS      string `name:"amqps" default:"off" placeholder:"ADDR" help:"AMQP over TLS: not built yet, only \"off\"."`
-	HTTPS      string `name:"https" default:"off" placeholder:"ADDR" help:"HTTPS: not built yet, only \"off\"."`
-	NATSListen string `name:"nats-listen" default:"127.0.0.1:4222" placeholder:"ADDR" help:"NATS for stream consumers: user \"reader\", password the operator's token, TELEMETRY only. Not with --nats. Loopback only until it speaks TLS."`
+	MQTTS      string `name:"mqtts" key:"listen.mqtts" type:"address" default:"off" placeholder:"ADDR" help:"MQTT over TLS: not built yet, only \"off\"."`
+	AMQPS      string `name:"amqps" key:"listen.amqps" type:"address" default:"off" placeholder:"ADDR" help:"AMQP over TLS: not built yet, only \"off\"."`
+	HTTPS      string `name:"https" key:"listen.https" type:"address" default:"off" placeholder:"ADDR" help:"HTTPS: not built yet, only \"off\"."`
+	NATSListen string `name:"nats-listen" key:"listen.nats" type:"address" default:"127.0.0.1:4222" placeholder:"ADDR" help:"NATS for stream consumers: user \"reader\", password the operator's token, TELEMETRY only. Not with --nats. Loopback only until it speaks TLS."`
 }
 
-// limits bound what a device may ask of the server and what the server keeps.
+// keeping is where messages are kept, how surely and how long.
+type keeping struct {
+	Durability      string        `enum:"strict,relaxed" default:"strict" help:"What an ack means: strict (fsynced) or relaxed (written to the operating system)."`
+	NATS            string        `name:"nats" key:"nats.url" example:"nats://127.0.0.1:4222" placeholder:"URL" help:"Use this NATS server instead of the embedded one. It must have JetStream and fsync always for strict durability. Needs --store."`
+	StreamKeepBytes int64         `key:"stream.keep_bytes" type:"size" default:"4GiB" placeholder:"SIZE" help:"Already stored messages the stream keeps for its readers."`
+	Store           string        `key:"store.url" example:"sqlite:/var/lib/tributary/rows.db" placeholder:"URL" help:"Where rows go: sqlite:PATH. Default: sqlite in the data directory."`
+	StoreName       string        `key:"store.name" placeholder:"NAME" example:"main" help:"Name of the store: of all nodes that name the same, one writes to it and the others stand by. Default: where it is."`
+	StoreMaxAge     time.Duration `key:"store.max_age" default:"0s" placeholder:"AGE" help:"Drop rows older than this, for example 90d; 0 keeps them."`
+	StoreMaxBytes   int64         `key:"store.max_bytes" type:"size" default:"0" placeholder:"SIZE" help:"Drop the oldest rows when the store grows past this, for example 200GiB; 0 sets no bound."`
+}
+
+// limits bound what a device may ask of the server, and how long the server takes.
 type limits struct {
-	MaxMessageBytes int           `default:"1048576" placeholder:"N" help:"Largest payload of a message, in bytes; at most 1048576."`
-	StreamKeepBytes int64         `default:"4294967296" placeholder:"N" help:"Already stored messages the stream keeps for its readers, in bytes."`
-	RegistryCache   int           `default:"65536" placeholder:"N" help:"Devices the registry remembers in memory, about 0.4 KiB each; others are read when they come."`
-	StoreMaxAge     time.Duration `default:"0s" placeholder:"D" help:"Drop rows older than this; 0 keeps them."`
-	StoreMaxBytes   int64         `default:"0" placeholder:"N" help:"Drop the oldest rows when the store grows past this; 0 sets no bound."`
-	DrainTimeout    time.Duration `default:"20s" placeholder:"D" help:"How long a clean stop may take before connections are cut."`
+	MaxMessageBytes int           `type:"size" min:"1" max:"1MiB" default:"1MiB" placeholder:"SIZE" help:"Largest payload of a message."`
+	RegistryCache   int           `min:"1" default:"65536" placeholder:"N" help:"Devices the registry remembers in memory, about 0.4 KiB each; others are read when they come."`
+	DrainTimeout    time.Duration `min:"1ms" default:"20s" placeholder:"TIME" help:"How long a clean stop may take before connections are cut."`
+}
+
+type logging struct {
+	LogLevel  string `key:"log.level" enum:"debug,info,warn,error" default:"info" help:"Least severe lines to write: debug, info, warn, error."`
+	LogFormat string `key:"log.format" enum:"text,json" default:"text" help:"Form of a line: text or json."`
 }
 
 // off is what an address says to close its door.
-const off = "off"
+const off = options.Off
 
-// validate refuses what would be unsafe or is not there yet, before anything is bound.
+// validate refuses what would be unsafe or is not there yet, before anything is
+// bound. Each mistake is an options.Wrong, so that it is told where it was said.
 func (c *serveConfig) validate() error {
+	_, err := c.storePath()
+	return errors.Join(c.validateDoors(), c.nodeFlags.validate(c), err)
+}
+
+func (c *serveConfig) validateDoors() error {
+	var errs []error
 	for name, addr := range map[string]string{"mqtts": c.MQTTS, "amqps": c.AMQPS, "https": c.HTTPS} {
 		if addr != off {
-			return fmt.Errorf("--%s: this door is not built yet; leave it out or say --%s off", name, name)
+			errs = append(errs, options.Wrongf(name, "this door is not built yet; leave it out or say %s", off))
 		}
 	}
 	for name, addr := range map[string]string{"grpc": c.GRPC, "admin": c.Admin, "nats-listen": c.NATSListen} {
 		if addr != off && !loopback(addr) {
-			return fmt.Errorf("--%s %s: only a loopback address is safe until this door speaks TLS; use 127.0.0.1:PORT and a tunnel", name, addr)
+			errs = append(errs, options.Wrongf(name, "%s: only a loopback address is safe until this door speaks TLS; use 127.0.0.1:PORT and a tunnel", addr))
 		}
 	}
 	for name, addr := range map[string]string{"mqtt": c.MQTT, "amqp": c.AMQP, "http": c.HTTP} {
 		if c.Open && addr != off && !loopback(addr) {
-			return fmt.Errorf("--%s %s with --open would let anybody in from the network; use 127.0.0.1:PORT or leave --open out", name, addr)
+			errs = append(errs, options.Wrongf(name, "%s with --open would let anybody in from the network; use 127.0.0.1:PORT or leave --open out", addr))
 		}
 	}
-	if err := c.nodeFlags.validate(c); err != nil {
-		return err
-	}
-	if c.MaxMessageBytes < 1 || c.MaxMessageBytes > 1<<20 {
-		return fmt.Errorf("--max-message-bytes %d: choose between 1 and %d", c.MaxMessageBytes, 1<<20)
-	}
-	if c.RegistryCache < 1 {
-		return fmt.Errorf("--registry-cache %d: choose 1 or more", c.RegistryCache)
-	}
-	if _, err := c.storePath(); err != nil {
-		return err
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // storePath is the file of the SQLite store.
@@ -94,7 +120,7 @@ func (c *serveConfig) storePath() (string, error) {
 	}
 	path, ok := strings.CutPrefix(c.Store, "sqlite:")
 	if !ok || path == "" {
-		return "", fmt.Errorf("--store %s: only sqlite:PATH is built yet", c.Store)
+		return "", options.Wrongf("store", "%s: only sqlite:PATH is built yet", options.Redact(c.Store))
 	}
 	return path, nil
 }
@@ -112,11 +138,15 @@ func (c *serveConfig) nodeName() string {
 }
 
 func (c *serveConfig) logger() *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.LogLevel}
-	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	level := new(slog.LevelVar)
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		level.Set(slog.LevelInfo) // only "", which no parser lets through
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, options))
+	handling := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, handling))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, handling))
 }
 
 // loopback reports whether addr can be reached from this machine only.

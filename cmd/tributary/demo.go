@@ -53,9 +53,8 @@ func (d *demoCmd) Run(ctx context.Context) error {
 }
 
 // demoConfig is the server's own default configuration on free ports, open,
-// and quiet but for what goes wrong.
+// and quiet but for what goes wrong. What the environment says is for serve.
 func demoConfig(dir string) (serveConfig, error) {
-	cfg, err := parseServe("--open", "--data", dir, "--log-level", "warn",
+	return parseServe("--open", "--data", dir, "--log-level", "warn",
 		"--mqtt", "127.0.0.1:0", "--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0")
-	return cfg, err
 }

@@ -14,13 +14,16 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/tributary-iot/tributary/internal/options"
 )
 
 // cli is everything that can be said on the command line.
 type cli struct {
-	Serve serveCmd `cmd:"" group:"server" help:"Run the server."`
-	Demo  demoCmd  `cmd:"" group:"server" help:"Run the server with simulated thermostats on every protocol."`
-	Bench benchCmd `cmd:"" group:"server" help:"Measure this machine: acked messages a second, latency, rows."`
+	Serve  serveCmd  `cmd:"" group:"server" help:"Run the server."`
+	Config configCmd `cmd:"" group:"server" help:"Check a configuration file, or print one to begin with."`
+	Demo   demoCmd   `cmd:"" group:"server" help:"Run the server with simulated thermostats on every protocol."`
+	Bench  benchCmd  `cmd:"" group:"server" help:"Measure this machine: acked messages a second, latency, rows."`
 
 	clientCommands `embed:"" group:"client"`
 
@@ -35,15 +38,7 @@ func main() {
 // 2 the command line was wrong. Subcommands may choose others (see exitCode).
 func run(args []string) int {
 	var c cli
-	parser, err := kong.New(&c,
-		kong.Name("tributary"),
-		kong.Description("One front door for every device: MQTT, AMQP 1.0 and HTTP in, one durable stream, one store, commands back out."),
-		kong.ValueFormatter(helpOf),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, Tree: true}),
-		kong.ExplicitGroups([]kong.Group{{Key: "server", Title: "Server"}, {Key: "client", Title: "Client"}}),
-		kong.DefaultEnvars("TRIBUTARY"),
-		kong.Vars{"version": version()},
-	)
+	parser, err := newParser(&c, options.EnvironmentOf(os.Environ()))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "tributary:", err)
 		return 2
@@ -65,6 +60,20 @@ func run(args []string) int {
 		return report(err)
 	}
 	return 0
+}
+
+// newParser reads command lines into c, with the options of serve from env, too.
+func newParser(c *cli, env options.Environment) (*kong.Kong, error) {
+	groups := append([]kong.Group{{Key: "server", Title: "Server"}, {Key: "client", Title: "Client"}}, serveGroups()...)
+	return kong.New(c, append(options.Kong(),
+		kong.Name("tributary"),
+		kong.Description("One front door for every device: MQTT, AMQP 1.0 and HTTP in, one durable stream, one store, commands back out."),
+		kong.ValueFormatter(helpOf),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, Tree: true}),
+		kong.ExplicitGroups(groups),
+		kong.Bind(env),
+		kong.Vars{"version": version()},
+	)...)
 }
 
 // helpOf is a flag's help with its default, which kong leaves out beside a placeholder.
@@ -93,6 +102,11 @@ type exitCoder interface {
 }
 
 func report(err error) int {
+	var wrong options.Problems
+	if errors.As(err, &wrong) { // lines that begin with a place stay as they are: editors jump there
+		fmt.Fprintf(os.Stderr, "%v\ntributary: the configuration has mistakes: %d\n", wrong, len(wrong))
+		return wrong.ExitCode()
+	}
 	fmt.Fprintln(os.Stderr, "tributary:", err)
 	var chosen exitCoder
 	if errors.As(err, &chosen) {

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tributary-iot/tributary/internal/options"
 )
 
 // The roles a node may have.
@@ -26,36 +28,26 @@ var allRoles = []string{roleMQTT, roleAMQP, roleHTTPS, rolePersist, roleCommand,
 
 // nodeFlags say what part this node has among several.
 type nodeFlags struct {
-	Roles       []string      `default:"mqtt,amqp,https,persist,command,api" placeholder:"LIST" help:"What this node runs: mqtt, amqp, https (the doors), persist (the store), command (deadlines and tidying), api (gRPC). The doors of roles left out are closed."`
-	StoreName   string        `placeholder:"NAME" help:"Name of the store: of all nodes that name the same, one writes to it and the others stand by. Default: where it is."`
-	NodeTimeout time.Duration `default:"10s" placeholder:"D" help:"With --nats: a node that is silent for so long is dead, and others take over; it stops acting after half."`
+	Roles       []string      `enum:"mqtt,amqp,https,persist,command,api" default:"mqtt,amqp,https,persist,command,api" placeholder:"LIST" help:"What this node runs: mqtt, amqp, https (the doors), persist (the store), command (deadlines and tidying), api (gRPC). The doors of roles left out are closed."`
+	NodeTimeout time.Duration `min:"1s" max:"10m" default:"10s" placeholder:"TIME" help:"With --nats: a node that is silent for so long is dead, and others take over; it stops acting after half."`
 }
 
 func (f *nodeFlags) has(role string) bool { return slices.Contains(f.Roles, role) }
 
-// validate refuses unknown roles and what needs to be said when several nodes
-// share a NATS server.
+// validate refuses what needs to be said when several nodes share a NATS server.
 func (f *nodeFlags) validate(c *serveConfig) error {
-	if len(f.Roles) == 0 {
-		return fmt.Errorf("--roles is empty: name at least one of %s", strings.Join(allRoles, ", "))
-	}
-	for _, r := range f.Roles {
-		if !slices.Contains(allRoles, r) {
-			return fmt.Errorf("--roles: %q is not a role; choose from %s", r, strings.Join(allRoles, ", "))
-		}
-	}
 	switch {
+	case len(f.Roles) == 0:
+		return options.Wrongf("roles", "is empty: name at least one of %s", strings.Join(allRoles, ", "))
 	case c.NATS == "" && !f.has(rolePersist):
-		return errors.New("--roles without persist needs --nats: with the embedded server nobody else could store what this node takes")
+		return options.Wrongf("roles", "without persist needs --nats: with the embedded server nobody else could store what this node takes")
 	case c.NATS != "" && f.has(rolePersist) && c.Store == "":
-		return fmt.Errorf("--nats needs --store, or --roles without persist: say where this node keeps rows, for example --store sqlite:%s, "+
+		return options.Wrongf("nats", "needs --store, or --roles without persist: say where this node keeps rows, for example --store sqlite:%s, "+
 			"or leave that to another node", filepath.Join(c.Data, "store", "tributary.db"))
 	case c.Store != "" && !f.has(rolePersist):
-		return errors.New("--store without the role persist: this node would never write to it; leave one of them out")
+		return options.Wrongf("store", "without the role persist this node would never write to it; leave one of them out")
 	case c.StoreName != "" && !f.has(rolePersist):
-		return errors.New("--store-name without the role persist: this node has no store")
-	case f.NodeTimeout < time.Second || f.NodeTimeout > 10*time.Minute:
-		return fmt.Errorf("--node-timeout %s: choose between 1s and 10m", f.NodeTimeout)
+		return options.Wrongf("store-name", "without the role persist this node has no store")
 	}
 	return nil
 }

@@ -3,13 +3,18 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/tributary-iot/tributary/internal/options"
 )
 
 // serveCmd runs the server.
 type serveCmd struct {
 	serveConfig
+
+	settled *options.Settled
 }
 
 // Help is shown by `tributary serve --help`.
@@ -19,16 +24,39 @@ Once all listeners are ready their addresses are in DIR/addresses.json, and the
 operator's token, made on the first start, is in DIR/admin.token; the client
 subcommands find both through --data.
 
+Every option below is also a key in the YAML file that --config names, and an
+environment variable: --stream-keep-bytes is TRIBUTARY_STREAM_KEEP_BYTES. A flag
+says more than the environment, the environment more than the file. "tributary
+config example" prints a file with every key. Sizes are bytes, or 64KiB, 1MiB,
+4GiB; times are 30s, 5m, 1h30m, 7d.
+
 SIGTERM and Ctrl-C drain: nothing new is accepted, what was accepted is stored
 and acknowledged, and the exit code is 0. A second signal stops at once.
 
-Example, letting devices in without credentials on this machine only:
-  tributary serve --data ./data --open`
+Examples:
+  tributary serve --data ./data --open
+    lets devices in without credentials, from this machine only
+  tributary serve --config /etc/tributary.yaml
+    serves as the file says; "tributary config check" says whether it is sound`
+}
+
+// AfterApply hears the environment and the file, once the flags are read.
+func (s *serveCmd) AfterApply(app *kong.Context, env options.Environment) error {
+	if s.Config == "" {
+		s.Config = env[options.Prefix+"CONFIG"]
+	}
+	s.settled = options.Settle(app, s.Config, env)
+	s.settled.Add(s.validate())
+	return nil
 }
 
 // Run serves until the context ends.
 func (s *serveCmd) Run(ctx context.Context) error {
+	if err := s.settled.Err(); err != nil {
+		return err
+	}
 	log := s.logger()
+	warnOfStrangers(log, s.settled.Strange)
 	h, err := openHouse(ctx, s.serveConfig, log)
 	if err != nil {
 		return err
@@ -36,15 +64,32 @@ func (s *serveCmd) Run(ctx context.Context) error {
 	return h.serve(ctx)
 }
 
-// parseServe reads flags as `tributary serve` would, defaults and environment included.
-func parseServe(args ...string) (serveConfig, error) {
-	var c serveCmd
-	parser, err := kong.New(&c, kong.Name("tributary serve"), kong.DefaultEnvars("TRIBUTARY"), kong.Exit(func(int) {}))
+// warnOfStrangers tells of variables that look like options. They do not stop
+// the server: an orchestrator sets variables nobody asked for.
+func warnOfStrangers(log *slog.Logger, all []options.Stranger) {
+	for _, v := range all {
+		log.Warn("an environment variable looks like an option and is none", "variable", v.Name, "meant", v.Meant)
+	}
+}
+
+// settleServe reads flags and env as `tributary serve` would.
+func settleServe(env options.Environment, args ...string) (*serveCmd, error) {
+	var c cli
+	parser, err := newParser(&c, env)
 	if err != nil {
-		return serveConfig{}, fmt.Errorf("serve: %w", err)
+		return nil, fmt.Errorf("serve: %w", err)
 	}
-	if _, err := parser.Parse(args); err != nil {
-		return serveConfig{}, fmt.Errorf("serve: %w", err)
+	if _, err := parser.Parse(append([]string{"serve"}, args...)); err != nil {
+		return nil, fmt.Errorf("serve: %w", err)
 	}
-	return c.serveConfig, nil
+	return &c.Serve, nil
+}
+
+// parseServe is settleServe with flags alone, refusing what is wrong.
+func parseServe(args ...string) (serveConfig, error) {
+	s, err := settleServe(nil, args...)
+	if err != nil {
+		return serveConfig{}, err
+	}
+	return s.serveConfig, s.settled.Err()
 }

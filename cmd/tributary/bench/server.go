@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -98,6 +99,8 @@ func start(dir string, cmd *exec.Cmd) (*server, error) {
 		return nil, err
 	}
 	cmd.Stdout, cmd.Stderr = log, log
+	// What this process was told about its own server is not for those measured.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "TRIBUTARY_") })
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 20 * time.Second
 	return &server{cmd: cmd, dir: dir, log: log}, cmd.Start()
