@@ -107,6 +107,9 @@ var layers = []room{
 		others: []string{amqpClient, mqttClient, mqtt5Client, grpc, protobuf, "golang.org/x/term"},
 	},
 
+	// What others may start from.
+	{path: "examples/consumer-go", rooms: []string{"proto/tributary/v1"}, others: []string{"github.com/nats-io/nats.go", protobuf}},
+
 	// Tools, which know no room.
 	{path: "internal/layertest", helper: true},
 	{path: "internal/metrics", others: []string{prometheus}},
