@@ -73,6 +73,22 @@ func (s *Server) options() []grpc.ServerOption {
 // Addr is where the server listens, known since Open.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
+// SetHealth says of every service, and under "" of the server as a whole,
+// whether it is serving. Until it is called all are.
+func (s *Server) SetHealth(serving func(service string) bool) {
+	set := func(service string) {
+		status := healthv1.HealthCheckResponse_NOT_SERVING
+		if serving(service) {
+			status = healthv1.HealthCheckResponse_SERVING
+		}
+		s.health.SetServingStatus(service, status)
+	}
+	set("")
+	for service := range s.grpc.GetServiceInfo() {
+		set(service)
+	}
+}
+
 // Serve answers calls until Shutdown, and answers nil then.
 func (s *Server) Serve() error {
 	err := s.grpc.Serve(s.listener)

@@ -101,13 +101,21 @@ func (b *Belt) Healthy() error {
 			return err
 		}
 	}
-	if !b.nc.IsConnected() {
-		return fmt.Errorf("pipeline: not connected to NATS (%s)", b.nc.Status())
+	if err := b.Connected(); err != nil {
+		return err
 	}
 	for _, p := range []*publisher{b.telemetry, b.commands, b.events} {
 		if err := p.healthy(); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// Connected says whether NATS can be reached.
+func (b *Belt) Connected() error {
+	if !b.nc.IsConnected() {
+		return fmt.Errorf("pipeline: not connected to NATS (%s)", b.nc.Status())
 	}
 	return nil
 }

@@ -18,8 +18,8 @@ type admin struct {
 	server   *http.Server
 }
 
-// openAdmin binds addr. healthy says nil while the server can keep its promise.
-func openAdmin(addr string, metrics prometheus.Gatherer, healthy func() error) (*admin, error) {
+// openAdmin binds addr. ready answers /readyz.
+func openAdmin(addr string, metrics prometheus.Gatherer, ready http.Handler) (*admin, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
@@ -27,13 +27,7 @@ func openAdmin(addr string, metrics prometheus.Gatherer, healthy func() error) (
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := healthy(); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
+	mux.Handle("GET /readyz", ready)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}
 	return &admin{listener, server}, nil
 }

@@ -29,6 +29,7 @@ type clientCommands struct {
 	Latest   latestCmd   `cmd:"" help:"Print the last value of everything devices measure."`
 	Tail     tailCmd     `cmd:"" help:"Print messages as they are stored."`
 	Presence presenceCmd `cmd:"" help:"Print who is connected, and who comes and goes."`
+	Status   statusCmd   `cmd:"" help:"Print whether the server is ready, part by part."`
 }
 
 // clientFlags say which server to talk to and how to print.

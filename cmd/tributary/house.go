@@ -34,6 +34,7 @@ type house struct {
 	addresses map[string]string // of every open door
 	token     string            // the operator's
 	nats      *embedded.Server  // nil: somebody else runs it
+	ready     readiness
 	parts     []part
 }
 

@@ -13,7 +13,7 @@ import (
 func (h *house) startNATS() (*embedded.Server, error) {
 	server, err := embedded.Start(embedded.Options{
 		Dir: filepath.Join(h.cfg.Data, "nats"), Durability: embedded.Durability(h.cfg.Durability),
-		Readers: h.readers(), Logger: h.log.With("room", "nats"),
+		Readers: h.readers(), Logger: h.log.With("room", "nats"), Registerer: h.metrics,
 	})
 	if err != nil {
 		return nil, err
@@ -51,5 +51,6 @@ func (h *house) openNATSDoor(ctx context.Context) error {
 		return whenTaken(err, "nats-listen")
 	}
 	h.addresses["nats"] = addr.String()
+	h.ready.add("nats door", func() (string, error) { return addr.String(), porter.Healthy() })
 	return nil
 }

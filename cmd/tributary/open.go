@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/tributary-iot/tributary/adapters"
@@ -51,6 +53,7 @@ func (h *house) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	h.look(belt, node, store, devices)
 	if err := h.openDoors(gate{registry: devices, belt: belt, commands: commands, presence: here}, belt.MaxMessageBytes()); err != nil {
 		return err
 	}
@@ -61,7 +64,7 @@ func (h *house) open(ctx context.Context) (err error) {
 	if err := h.openAPI(needs); err != nil {
 		return err
 	}
-	if err := h.openAdmin(belt, node, store); err != nil {
+	if err := h.openAdmin(); err != nil {
 		return err
 	}
 	return h.announce()
@@ -143,10 +146,14 @@ func (h *house) openDoors(g adapters.Gate, maxMessageBytes int) error {
 		if err != nil {
 			return whenTaken(err, d.name)
 		}
-		h.add(part{name: d.name, run: func(context.Context) error { return adapter.Serve() }, stop: adapter.Shutdown})
+		var at []string
 		for name, addr := range adapter.Addrs() {
 			h.addresses[name] = addr.String()
+			at = append(at, addr.String())
 		}
+		slices.Sort(at)
+		run := h.lookDoor(d.name, strings.Join(at, ", "), func(context.Context) error { return adapter.Serve() })
+		h.add(part{name: d.name, run: run, stop: adapter.Shutdown})
 	}
 	return nil
 }
@@ -162,17 +169,15 @@ func (h *house) openAPI(needs api.Needs) error {
 		return whenTaken(err, "grpc")
 	}
 	h.listens("grpc", server.Addr(), server.Serve, server.Shutdown)
+	h.add(part{name: "health", run: h.tellHealth(server.SetHealth)})
 	return nil
 }
 
-func (h *house) openAdmin(belt *pipeline.Belt, node *pipeline.Node, store *storeKeeper) error {
+func (h *house) openAdmin() error {
 	if h.cfg.Admin == off {
 		return nil
 	}
-	a, err := openAdmin(h.cfg.Admin, h.metrics, func() error {
-		_, cut := node.Acting()
-		return errors.Join(belt.Healthy(), store.healthy(), cut)
-	})
+	a, err := openAdmin(h.cfg.Admin, h.metrics, &h.ready)
 	if err != nil {
 		return whenTaken(err, "admin")
 	}
@@ -191,7 +196,8 @@ func whenTaken(err error, flag string) error {
 // listens enters a part with a listener.
 func (h *house) listens(name string, addr net.Addr, serve func() error, shutdown func(context.Context) error) {
 	h.addresses[name] = addr.String()
-	h.add(part{name: name, run: func(context.Context) error { return serve() }, stop: shutdown})
+	run := h.lookDoor(name, addr.String(), func(context.Context) error { return serve() })
+	h.add(part{name: name, run: run, stop: shutdown})
 }
 
 // announce writes addresses.json, and takes it away first of all when stopping.

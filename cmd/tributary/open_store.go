@@ -238,18 +238,29 @@ func (k *storeKeeper) stored(ctx context.Context) (commands, events uint64, err 
 	return commands, events, err
 }
 
-// healthy reports a store that fails here; standing by is health.
-func (k *storeKeeper) healthy() error {
+// look says who writes to the store; standing by is health.
+func (k *storeKeeper) look() (detail string, err error) {
 	k.mu.RLock()
 	s, failed := k.here, k.failed
 	k.mu.RUnlock()
 	switch {
 	case s != nil:
-		return s.persister.Healthy()
+		return "here: " + k.name, s.persister.Healthy()
 	case failed != nil:
-		return fmt.Errorf("store %q cannot be taken over: %w", k.name, failed)
+		return k.name, fmt.Errorf("cannot be taken over: %w", failed)
+	case !k.h.cfg.has(rolePersist):
+		return "at another node; this one has no role persist", nil
 	}
-	return nil
+	return "at another node; this one stands by for " + k.name, nil
+}
+
+// lookPersister says how far the store is behind the stream.
+func (k *storeKeeper) lookPersister() (detail string, err error) {
+	s := k.holding()
+	if s == nil {
+		return "at another node", nil
+	}
+	return fmt.Sprintf("%d messages behind", s.persister.Lag()), s.persister.Healthy()
 }
 
 var _ storage.Reader = (*storeKeeper)(nil)

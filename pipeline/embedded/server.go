@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Durability says what the server has done with a message when it acknowledges it.
@@ -39,11 +40,12 @@ const startTimeout = 10 * time.Minute
 
 // Options say how to run. Dir is required.
 type Options struct {
-	Dir        string       // holds the streams; made when missing; one process at a time
-	Durability Durability   // default Strict
-	MaxStore   int64        // bytes of all streams together, the hard stop; 0: what is stored and three quarters of the free disk
-	Readers    *Readers     // stream consumers on the network; nil: none
-	Logger     *slog.Logger // nil: silent
+	Dir        string                // holds the streams; made when missing; one process at a time
+	Durability Durability            // default Strict
+	MaxStore   int64                 // bytes of all streams together, the hard stop; 0: what is stored and three quarters of the free disk
+	Readers    *Readers              // stream consumers on the network; nil: none
+	Logger     *slog.Logger          // nil: silent
+	Registerer prometheus.Registerer // nil: metrics are not shown
 }
 
 // Server is a running NATS server. When its disk fails it, it is restarted in
@@ -88,6 +90,10 @@ func Start(o Options) (*Server, error) {
 		return nil, errors.Join(fmt.Errorf("embedded nats: %w", err), lock.release())
 	}
 	s.ns.Store(ns)
+	if err := s.register(o.Registerer); err != nil {
+		end(ns)
+		return nil, errors.Join(fmt.Errorf("embedded nats: register metrics: %w", err), lock.release())
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.watching = cancel
 	go func() { defer close(s.watched); s.watch(ctx) }()
