@@ -38,7 +38,11 @@ type Store interface {
 	// {Epoch, To}, in one transaction, durable when it returns. The position
 	// must equal {Epoch, From} (ErrPosition). A first batch of a higher epoch
 	// has From 0 and is taken whatever the stored sequence was; rows of
-	// the older epoch stay readable. A Message the engine cannot take at all
+	// the older epoch stay readable. A message with a key that repeats one stored
+	// less than the store's dedup window before, in stream time (7 days unless
+	// configured), with the same tenant, device, key and payload, is not stored
+	// again, whatever its epoch, and counts as written: the position moves. With
+	// another payload it is stored. A Message the engine cannot take at all
 	// is its *device.Error of code Invalid, wrapped in a *BadMessage. The store
 	// keeps no memory of the batch: its slices may be used again.
 	Write(ctx context.Context, b Batch) error

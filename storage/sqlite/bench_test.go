@@ -45,17 +45,19 @@ func benchMessages(devices, n int) []storage.Message {
 // end.
 func BenchmarkWrite(b *testing.B) {
 	for _, devices := range []int{1_000, 50_000} {
-		b.Run(fmt.Sprintf("devices=%d", devices), func(b *testing.B) { benchWrite(b, devices) })
+		b.Run(fmt.Sprintf("devices=%d", devices), func(b *testing.B) { benchWrite(b, devices, false) })
 	}
+	b.Run("devices=1000,keyed", func(b *testing.B) { benchWrite(b, 1000, true) })
 }
 
-func benchWrite(b *testing.B, devices int) {
+func benchWrite(b *testing.B, devices int, keyed bool) {
 	messages := benchMessages(devices, 100_000)
 	st, err := sqlite.Open(sqlite.Config{Path: filepath.Join(b.TempDir(), "bench.db")})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer st.Close()
+	rnd := rand.New(rand.NewPCG(7, 8))
 	cpu := cpuSeconds(b)
 	b.ResetTimer()
 	for seq := 0; seq < b.N; {
@@ -63,6 +65,9 @@ func benchWrite(b *testing.B, devices int) {
 		batch := messages[at:min(at+1000, len(messages), at+b.N-seq)]
 		for i := range batch {
 			batch[i].Seq = uint64(seq + i + 1)
+			if keyed { // never seen before, as most are; the body is kept as it is
+				batch[i].Message.Key = fmt.Sprintf("%016x", rnd.Uint64())
+			}
 		}
 		to := seq + len(batch)
 		if err := st.Write(b.Context(), storage.Batch{Stream: "TELEMETRY", Epoch: 1, From: uint64(seq), To: uint64(to), Messages: batch}); err != nil {

@@ -1,6 +1,9 @@
 package sqlite
 
 import (
+	"context"
+	"database/sql"
+
 	"github.com/tributary-iot/tributary/device"
 )
 
@@ -79,4 +82,35 @@ func (s *Store) Forget() {
 	s.writing <- struct{}{}
 	s.stale = true
 	<-s.writing
+}
+
+// SealUnheard seals everything, but as if the answer to the commit of each
+// seal had been an error: the file has it and the store does not know.
+func (s *Store) SealUnheard(ctx context.Context) error {
+	s.writing <- struct{}{}
+	s.rotateAged(0)
+	<-s.writing
+	s.sealing.Lock()
+	defer s.sealing.Unlock()
+	for _, h := range s.lineup().queue[:1] {
+		sealed, err := encodeHead(h)
+		if err == nil {
+			err = s.writeLast(ctx, sealed.devices)
+		}
+		if err == nil {
+			err = inTx(ctx, s.writer, func(tx *sql.Tx) error { return s.sealInto(tx, h, sealed) })
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// KeyTables counts the tables of keys.
+func (s *Store) KeyTables(ctx context.Context) (n int) {
+	if err := s.writer.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_schema WHERE name GLOB 'key_[0-9]*'`).Scan(&n); err != nil {
+		panic(err)
+	}
+	return n
 }

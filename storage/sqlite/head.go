@@ -24,6 +24,8 @@ type head struct {
 	rows    int
 	bytes   int64
 	devices map[device.ID]*deviceHead
+
+	keys keySet // of the keyed messages; changed and read under the store's writing, and read by the seal
 }
 
 // Estimates of memory beside the bodies themselves.
@@ -91,6 +93,10 @@ func (h *head) addOne(in *incoming) {
 		d = &deviceHead{}
 		h.devices[device.ID{Tenant: strings.Clone(in.msg.Tenant), Device: strings.Clone(in.msg.Device)}] = d
 		h.bytes += deviceOverhead
+	}
+	if in.msg.Key != "" {
+		h.keys.add(keyedOf(in.msg), in.stored)
+		h.bytes += keyOverhead
 	}
 	d.records = append(d.records, in.record)
 	h.bytes += int64(len(in.body)) + recordOverhead

@@ -114,6 +114,7 @@ func (l *lineup) closeFull(cfg *Config) bool {
 func (s *Store) committed(rows []hotRow) {
 	for _, row := range rows {
 		s.lastHot = row.id
+		s.newest.Store(max(s.newest.Load(), row.in[len(row.in)-1].stored))
 		s.mu.Lock()
 		active := s.line.open(row.bucket)
 		s.mu.Unlock()

@@ -38,6 +38,8 @@ func newMetrics(reg prometheus.Registerer, s *Store) (*metrics, error) {
 		counter("tributary_store_sealed_messages_total", "Messages sealed.", func(s Stats) float64 { return float64(s.Sealed) }),
 		counter("tributary_store_seal_errors_total", "Seals that failed and are tried again.", func(s Stats) float64 { return float64(s.SealErrors) }),
 		counter("tributary_store_partitions_dropped_total", "Partitions dropped by retention.", func(s Stats) float64 { return float64(s.PartitionsDropped) }),
+		counter("tributary_store_repeated_messages_total", "Messages not stored because the device had sent the same key and payload before.", func(s Stats) float64 { return float64(s.Repeats) }),
+		counter("tributary_store_reused_keys_total", "Messages stored although the device had used their key for another payload.", func(s Stats) float64 { return float64(s.KeysReused) }),
 		gauge("tributary_store_hot_messages", "Messages not yet sealed.", func(s Stats) float64 { return float64(s.HotRows) }),
 		gauge("tributary_store_hot_bytes", "Memory of messages not yet sealed, estimated.", func(s Stats) float64 { return float64(s.HotBytes) }),
 		gauge("tributary_store_file_bytes", "Pages of the file in use.", func(s Stats) float64 { return float64(s.FileBytes) }),

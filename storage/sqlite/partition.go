@@ -37,6 +37,9 @@ func (s *Store) partitionFor(tx *sql.Tx, bucket int64) (id int64, err error) {
 // retain drops partitions that are too old or make the file too large, and
 // commands that were last touched before MaxAge. Hot rows are never dropped.
 func (s *Store) retain(ctx context.Context) error {
+	if err := s.dropKeys(ctx); err != nil {
+		return err
+	}
 	if s.cfg.MaxAge > 0 {
 		cutoff := micros(s.cfg.Now().Add(-s.cfg.MaxAge))
 		for {

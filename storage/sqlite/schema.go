@@ -10,7 +10,7 @@ import (
 
 // schemaVersion is raised with every change of the tables below; a file of a
 // newer version is not touched.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // All times in the file are microseconds since 1970, UTC.
 const schema = `
@@ -39,6 +39,11 @@ CREATE TABLE IF NOT EXISTS part(
   point_max INTEGER NOT NULL,
   messages  INTEGER NOT NULL,
   bytes     INTEGER NOT NULL     -- of chunk and block bodies
+);
+CREATE TABLE IF NOT EXISTS keypart(
+  id    INTEGER PRIMARY KEY, -- of its table key_ID (keys.go)
+  start INTEGER NOT NULL,    -- stream time in [start, until)
+  until INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS device(
   id     INTEGER PRIMARY KEY,

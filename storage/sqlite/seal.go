@@ -1,8 +1,10 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -115,9 +117,14 @@ func (s *Store) sealOldest(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	err = s.writeLast(ctx, sealed.devices)
+	if err = s.writeLast(ctx, sealed.devices); err == nil && s.cfg.DedupWindow > 0 {
+		err = s.writeKeys(ctx, h.keys.sorted())
+	}
 	if err == nil {
 		err = inTx(ctx, s.writer, func(tx *sql.Tx) error { return s.sealInto(tx, h, sealed) })
+	}
+	if errors.Is(err, errSealed) {
+		err = nil
 	}
 	if err != nil {
 		s.ids.clear() // it may hold ids of rows that were rolled back
@@ -172,10 +179,7 @@ func (s *Store) sealInto(tx *sql.Tx, h *head, sealed *sealedHead) error {
 		return err
 	}
 	if n, err := res.RowsAffected(); err != nil || n != 1 {
-		if err == nil {
-			err = errFenced
-		}
-		return err
+		return cmp.Or(err, s.whyNotSealed(tx, h))
 	}
 	part, err := s.partitionFor(tx, h.bucket)
 	if err != nil {
@@ -194,6 +198,25 @@ func (s *Store) sealInto(tx *sql.Tx, h *head, sealed *sealedHead) error {
 		return err
 	}
 	return s.refreshStats(tx)
+}
+
+// errSealed says that the file has the seal: its commit happened the time before
+// and only the answer was an error.
+var errSealed = errors.New("sqlite: the seal is in the file already")
+
+// whyNotSealed says why the seal before h is not the file's newest.
+func (s *Store) whyNotSealed(tx *sql.Tx, h *head) error {
+	if err := s.checkOwner(tx); err != nil {
+		return err
+	}
+	var sealed int64
+	if err := tx.QueryRow(`SELECT sealed FROM meta`).Scan(&sealed); err != nil {
+		return err
+	}
+	if sealed == h.seal { // numbers are used once, and the owner is this store
+		return errSealed
+	}
+	return damaged(fmt.Sprintf("the newest seal is %d, and %d is next", sealed, h.seal))
 }
 
 func (s *Store) writeSealed(tx *sql.Tx, h *head, sealed *sealedHead, part int64) error {

@@ -43,6 +43,12 @@ type Config struct {
 	MaxAge         time.Duration // partitions wholly older are dropped; 0 keeps all
 	MaxBytes       int64         // while the file's used pages exceed it the oldest partition is dropped; 0: no bound
 
+	// DedupWindow is how long after a message with a key, in stream time, the
+	// same again is not stored. It takes about 50 bytes of the file a keyed
+	// message, for one to one and a half windows; retention does not shorten it.
+	// Negative: every message is stored. [7 days]
+	DedupWindow time.Duration
+
 	// Synchronous is SQLite's: FULL syncs every Write, so that a position once
 	// answered is never taken back, which Store.Write promises. NORMAL saves
 	// that sync and may lose the newest Writes in a power cut: right only where
@@ -69,6 +75,9 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.SealBytes, 128<<20)
 	set((*int64)(&c.SealEvery), int64(10*time.Minute))
 	set((*int64)(&c.PartitionEvery), int64(24*time.Hour))
+	if c.DedupWindow == 0 {
+		c.DedupWindow = 7 * 24 * time.Hour
+	}
 	switch c.Synchronous {
 	case "":
 		c.Synchronous = "FULL"
@@ -106,6 +115,7 @@ type Store struct {
 	room    chan struct{} // closed and replaced when the queue shrinks or sealing fails
 	sealErr error         // why the last seal failed; nil when it did not
 
+	newest    atomic.Int64  // stream time of the newest message since Open, 0 for none
 	ids       idCache       // under sealing
 	kick      chan struct{} // wakes the sealer
 	closing   chan struct{}
@@ -192,14 +202,16 @@ type Stats struct {
 	FileBytes         int64  // pages in use: data, not free space
 	Partitions        int64
 	PartitionsDropped uint64
+	Repeats           uint64 // keyed messages that were stored already, since Open
+	KeysReused        uint64 // messages stored whose key another payload had, since Open
 	SealErrors        uint64
 	SealSeconds       float64 // all seals together
 	SlowestWrite      time.Duration
 }
 
 type counters struct {
-	messages, events, sealed, seals, dropped, sealErrors atomic.Uint64
-	fileBytes, partitions, sealNanos, worstWrite         atomic.Int64
+	messages, events, sealed, seals, dropped, sealErrors, repeats, reused atomic.Uint64
+	fileBytes, partitions, sealNanos, worstWrite                          atomic.Int64
 }
 
 // Stats is cheap: it reads counters.
@@ -208,7 +220,7 @@ func (s *Store) Stats() Stats {
 	out := Stats{
 		Messages: c.messages.Load(), Events: c.events.Load(), Sealed: c.sealed.Load(), Seals: c.seals.Load(),
 		FileBytes: c.fileBytes.Load(), Partitions: c.partitions.Load(), PartitionsDropped: c.dropped.Load(),
-		SealErrors: c.sealErrors.Load(), SealSeconds: time.Duration(c.sealNanos.Load()).Seconds(),
+		Repeats: c.repeats.Load(), KeysReused: c.reused.Load(), SealErrors: c.sealErrors.Load(), SealSeconds: time.Duration(c.sealNanos.Load()).Seconds(),
 		SlowestWrite: time.Duration(c.worstWrite.Load()),
 	}
 	line := s.lineup()

@@ -42,11 +42,16 @@ func (s *Store) Write(ctx context.Context, b storage.Batch) error {
 		return err
 	}
 	start := time.Now()
-	rows := s.splitRows(b.Epoch, b.Messages)
-	err := inTx(ctx, s.writer, func(tx *sql.Tx) error {
+	var rows []hotRow
+	var repeated repeats
+	err := inTx(ctx, s.writer, func(tx *sql.Tx) (err error) {
 		if err := s.advance(tx, &b); err != nil {
 			return err
 		}
+		if b.Messages, repeated, err = s.dropRepeats(ctx, tx, b.Messages); err != nil {
+			return err
+		}
+		rows = s.splitRows(b.Epoch, b.Messages)
 		if err := insertHot(tx, rows); err != nil {
 			return err
 		}
@@ -59,6 +64,8 @@ func (s *Store) Write(ctx context.Context, b storage.Batch) error {
 	}
 	s.committed(rows)
 	s.wrote(&b, time.Since(start))
+	s.stat.repeats.Add(repeated.dropped)
+	s.stat.reused.Add(repeated.reused)
 	return nil
 }
 

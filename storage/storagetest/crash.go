@@ -30,7 +30,30 @@ func crashMessage(seq uint64) *device.Message {
 	if seq%7 == 0 {
 		return nil
 	}
-	return message(fmt.Sprintf("d%d", seq%crashDevices), "", float64(seq), value("v", device.Int(int64(seq))), value("s", device.String(fmt.Sprint(seq%3))))
+	m := message(fmt.Sprintf("d%d", seq%crashDevices), "", float64(seq), value("v", device.Int(int64(seq))), value("s", device.String(fmt.Sprint(seq%3))))
+	if original := crashOriginal(seq); original != 0 {
+		m.Key, m.Payload = fmt.Sprint("key ", original), fmt.Append(nil, original)
+	}
+	return m
+}
+
+// crashOriginal is the sequence of the message that seq repeats under its key:
+// itself for the first, 0 for one without a key.
+func crashOriginal(seq uint64) uint64 {
+	const back = 9 * crashDevices // an odd multiple of 9, of the same device
+	switch {
+	case seq%18 == 9:
+		return seq
+	case seq%18 == 0 && seq > back:
+		return seq - back
+	}
+	return 0
+}
+
+// crashKept says whether the message of a sequence is one to be stored.
+func crashKept(seq uint64) bool {
+	original := crashOriginal(seq)
+	return crashMessage(seq) != nil && (original == 0 || original == seq || crashMessage(original) == nil)
 }
 
 // crashChild writes until it is killed.
@@ -152,7 +175,7 @@ func (r *rig) countAfterCrash(acked uint64) {
 	}
 	for seq := uint64(1); seq <= pos.Seq; seq++ {
 		want := 1
-		if crashMessage(seq) == nil {
+		if !crashKept(seq) {
 			want = 0
 		}
 		if seen[seq] != want {

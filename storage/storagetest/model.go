@@ -17,6 +17,13 @@ import (
 // the order it was stored, and looked through for every question.
 type model struct{ rows []device.Stored }
 
+// repeats says whether a keyed message is stored already.
+func (m *model) repeats(row *device.Stored) bool {
+	return row.Key != "" && slices.ContainsFunc(m.rows, func(r device.Stored) bool {
+		return r.ID() == row.ID() && r.Key == row.Key && string(r.Payload) == string(row.Payload) && row.StoredAt.Sub(r.StoredAt) < dedupWindow
+	})
+}
+
 func (m *model) messages(q storage.MessageQuery) (out []device.Stored) {
 	for _, row := range m.rows {
 		if row.Tenant != q.Tenant || row.Device != q.Device || q.Channel != nil && row.Channel != *q.Channel || !inWindow(row.ReceivedAt, q.Since, q.Until) {
@@ -159,11 +166,17 @@ func (w *work) batch() {
 		m := message(w.pick("a", "b"), w.pick("", "x"), 0)
 		m.Tenant = w.pick("t", "t", "u")
 		m.ReceivedAt = w.clock.Add(-time.Duration(w.rnd.IntN(3)) * time.Second)
+		if w.rnd.IntN(3) == 0 {
+			m.Key, m.Payload = fmt.Sprint("key ", w.rnd.IntN(200)), []byte(w.pick("1", "1", "1", "2"))
+		}
 		for range w.rnd.IntN(4) {
 			m.Measurements = append(m.Measurements, device.Measurement{Name: w.pick("v", "w"), Unit: w.pick("", "m"), Time: w.time(m.ReceivedAt), Value: w.value()})
 		}
 		b.Messages = append(b.Messages, stored(b.To, m, w.clock))
-		w.rows = append(w.rows, device.Stored{Message: *m, Position: device.Position{Epoch: w.pos.Epoch, Seq: b.To}, StoredAt: w.clock})
+		row := device.Stored{Message: *m, Position: device.Position{Epoch: w.pos.Epoch, Seq: b.To}, StoredAt: w.clock}
+		if !w.repeats(&row) {
+			w.rows = append(w.rows, row)
+		}
 	}
 	w.must(w.st.Write(w.t.Context(), b))
 	w.pos.Seq = b.To

@@ -46,6 +46,8 @@ func Test(t *testing.T, open func(t *testing.T, dir string) storage.Store) {
 		{"bad batches leave no trace", testBadBatches},
 		{"epochs", testEpochs},
 		{"reopen", testReopen},
+		{"messages with keys", testKeys},
+		{"keys at the edges of the window", testKeyWindow},
 		{"message paging", testMessagePaging},
 		{"message filters", testMessageFilters},
 		{"messages come back whole", testMessageWhole},
