@@ -69,6 +69,15 @@ type keeping struct {
 	StoreName       string        `key:"store.name" placeholder:"NAME" example:"main" help:"Name of the store: of all nodes that name the same, one writes to it and the others stand by. Default: where it is."`
 	StoreMaxAge     time.Duration `key:"store.max_age" default:"0s" placeholder:"AGE" help:"Drop rows older than this, for example 90d; 0 keeps them."`
 	StoreMaxBytes   int64         `key:"store.max_bytes" type:"size" default:"0" placeholder:"SIZE" help:"Drop the oldest rows when the store grows past this, for example 200GiB; 0 sets no bound."`
+	DedupWindow     time.Duration `key:"store.dedup_window" default:"7d" max:"365d" placeholder:"TIME" help:"For so long a message whose device, key and payload were stored before is not stored again; 0 stores every one."`
+}
+
+// dedupWindow is DedupWindow as the store wants it: zero is its default there.
+func (k *keeping) dedupWindow() time.Duration {
+	if k.DedupWindow == 0 {
+		return -1
+	}
+	return k.DedupWindow
 }
 
 // limits bound what a device may ask of the server, and how long the server takes.
