@@ -30,7 +30,7 @@ func (s *Server) guard(ctx context.Context, method string, call func() error) (e
 		told := toStatus(err)
 		code := status.Code(told)
 		if code == codes.Internal || code == codes.Unavailable {
-			s.cfg.Logger.Error("call failed", "method", method, "code", code.String(), "peer", peerOf(ctx), "error", err)
+			s.cfg.Logger.Error("call failed", "method", method, "code", code.String(), "remote", peerOf(ctx), "error", err)
 		}
 		s.metrics.running.WithLabelValues(method).Dec()
 		s.metrics.calls.WithLabelValues(method, code.String()).Inc()

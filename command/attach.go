@@ -128,7 +128,7 @@ func (a *actor) detach(t *session, reason string, err error) {
 	ctx, cancel := a.timeout()
 	defer cancel()
 	if err := a.s.leases.Release(ctx, a.id, t.epoch); err != nil {
-		a.s.cfg.Logger.Warn("lease not released; it is superseded when the device attaches again", "device", a.id, "err", err)
+		a.s.cfg.Logger.Warn("lease not released; it is superseded when the device attaches again", a.id.Log(), "error", err)
 	}
 }
 
@@ -149,7 +149,7 @@ func (a *actor) reconcile() {
 		epoch, err := a.s.leases.Take(ctx, top.who, a.s.cfg.Node)
 		cancel()
 		if err != nil {
-			a.s.cfg.Logger.Warn("lease not taken; trying again", "device", a.id, "err", err)
+			a.s.cfg.Logger.Warn("lease not taken; trying again", a.id.Log(), "error", err)
 			a.retry()
 			return
 		}
@@ -198,7 +198,7 @@ func (a *actor) lose(c *live, reason string) bool {
 		Event: Event{Kind: SessionLost, At: now(), Epoch: c.state.Epoch}, reason: reason,
 	})
 	if err != nil && device.CodeOf(err) == device.Unavailable {
-		a.s.cfg.Logger.Warn("command not returned to the queue; trying again", "command", c.cmd.ID, "err", err)
+		a.s.cfg.Logger.Warn("command not returned to the queue; trying again", "command", c.cmd.ID, "error", err)
 		a.retry()
 		return false
 	}

@@ -73,7 +73,7 @@ func (s *Service) tick(a *actor, cmd string, err error) {
 	c := a.find(cmd)
 	switch {
 	case err != nil && device.CodeOf(err) != device.NotFound:
-		s.cfg.Logger.Warn("deadline not met; trying again", "command", cmd, "err", err)
+		s.cfg.Logger.Warn("deadline not met; trying again", "command", cmd, "error", err)
 		again = time.Now().Add(s.cfg.RetryAfter)
 	case c != nil && !c.state.Terminal():
 		again = c.state.Due() // it moved, or the clock was set back

@@ -32,7 +32,7 @@ func (s *Service) follow(what string, read func(context.Context, uint64, func(de
 		if s.ctx.Err() != nil {
 			return
 		}
-		s.cfg.Logger.Warn("reading the stream was interrupted; taking it up again", "stream", what, "after", after, "err", err)
+		s.cfg.Logger.Warn("reading the stream was interrupted; taking it up again", "stream", what, "from", after+1, "error", err)
 		select {
 		case <-time.After(s.cfg.RetryAfter):
 		case <-s.ctx.Done():

@@ -55,7 +55,7 @@ func (a *actor) yield(epoch device.Epoch) {
 	if top == nil || top.elsewhere || !top.epoch.Before(epoch) {
 		return
 	}
-	a.s.cfg.Logger.Info("a newer session of the device is on another node", "device", a.id)
+	a.s.cfg.Logger.Info("a newer session of the device is on another node", a.id.Log())
 	for _, t := range a.stack {
 		t.displace()
 		t.elsewhere = true

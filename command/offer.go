@@ -30,7 +30,7 @@ func (a *actor) pump() {
 	})
 	switch device.CodeOf(err) {
 	case device.Unavailable:
-		a.s.cfg.Logger.Warn("command not offered; trying again", "command", c.cmd.ID, "err", err)
+		a.s.cfg.Logger.Warn("command not offered; trying again", "command", c.cmd.ID, "error", err)
 		a.retry()
 		return
 	case device.Conflict:

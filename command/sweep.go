@@ -33,7 +33,7 @@ func (s *Service) keepTidy() {
 		}
 		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Timeout)
 		if err := w.sweep(ctx); err != nil && s.ctx.Err() == nil {
-			s.cfg.Logger.Warn("ended commands not removed; trying again", "err", err)
+			s.cfg.Logger.Warn("ended commands not removed; trying again", "error", err)
 		}
 		cancel()
 	}

@@ -2,6 +2,7 @@ package device
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 	"unicode/utf8"
 )
@@ -38,6 +39,11 @@ func ParseUser(user string) (ID, error) {
 
 // String gives the user-name form, "device@tenant".
 func (id ID) String() string { return id.Device + "@" + id.Tenant }
+
+// Log is a log line's way to name a device: the attributes tenant and device.
+func (id ID) Log() slog.Attr {
+	return slog.GroupAttrs("", slog.String("tenant", id.Tenant), slog.String("device", id.Device))
+}
 
 // Validate checks both names. It answers an *Error of code Invalid.
 func (id ID) Validate() error {

@@ -34,14 +34,14 @@ func (b *Belt) connect(purpose string) (*nats.Conn, error) {
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectBufSize(-1),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			b.log.Warn("nats connection", "purpose", purpose, "error", err)
+			b.log.Warn("nats connection", "part", purpose, "error", err)
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
-				b.log.Warn("nats connection lost", "purpose", purpose, "error", err)
+				b.log.Warn("nats connection lost", "part", purpose, "error", err)
 			}
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { b.log.Info("nats connection is back", "purpose", purpose) }),
+		nats.ReconnectHandler(func(*nats.Conn) { b.log.Info("nats connection is back", "part", purpose) }),
 	}
 	url := b.opts.URL
 	if b.opts.Server != nil {

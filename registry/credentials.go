@@ -44,7 +44,7 @@ func (r *Registry) AddCredential(ctx context.Context, id device.ID, key device.K
 		if err = r.owns(ctx, key, id); err != nil {
 			_, undo := r.RemoveCredential(ctx, id, c.ID)
 			if undo != nil {
-				r.cfg.Logger.Error("a credential could be neither added nor removed again: remove it", "device", id.String(), "credential", c.ID, "error", undo)
+				r.cfg.Logger.Error("a credential could be neither added nor removed again: remove it", id.Log(), "credential", c.ID, "error", undo)
 			}
 		}
 	}

@@ -92,14 +92,14 @@ func (r *Registry) recheck(ctx context.Context, id device.ID) {
 	for r.holds.has(id) {
 		p, err := r.lookup(ctx, id)
 		if errors.Is(err, errUnreadable) {
-			r.cfg.Logger.Error("a record cannot be read: its device is refused", "device", id.String(), "error", err)
+			r.cfg.Logger.Error("a record cannot be read: its device is refused", id.Log(), "error", err)
 			p, err = &principal{disabled: true}, nil
 		}
 		if err == nil {
 			r.judge(id, p)
 			return
 		}
-		r.cfg.Logger.Warn("cannot find out whether a connection may go on; trying again", "device", id.String(), "error", err)
+		r.cfg.Logger.Warn("cannot find out whether a connection may go on; trying again", id.Log(), "error", err)
 		select {
 		case <-ctx.Done():
 			return

@@ -66,7 +66,7 @@ func (r *Registry) create(ctx context.Context, rec *record, key device.KeyHash) 
 	}
 	if err := r.owns(ctx, key, id); err != nil {
 		if undo := r.cfg.Store.Delete(ctx, id, revision); undo != nil {
-			r.cfg.Logger.Error("a device could be neither added nor removed again: remove it", "device", id.String(), "error", undo)
+			r.cfg.Logger.Error("a device could be neither added nor removed again: remove it", id.Log(), "error", undo)
 		}
 		r.cache.drop(id)
 		return err

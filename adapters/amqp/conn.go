@@ -57,7 +57,7 @@ type conn struct {
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{
 		server: s, cfg: &s.cfg, gate: s.gate, metrics: s.metrics, nc: nc,
-		in: bufio.NewReaderSize(nc, 4<<10), log: s.cfg.Logger.With("peer", nc.RemoteAddr().String()),
+		in: bufio.NewReaderSize(nc, 4<<10), log: s.cfg.Logger.With("remote", nc.RemoteAddr().String()),
 		wake: make(chan struct{}, 1), sessions: map[uint16]*session{},
 	}
 	c.changed = sync.NewCond(&c.mu)
@@ -77,7 +77,7 @@ func (c *conn) serve() {
 	if err := c.handshake(); err != nil {
 		why = err
 		c.metrics.connects.WithLabelValues("refused").Inc()
-		c.log.Debug("amqp: handshake failed", "error", err)
+		c.log.Debug("handshake failed", "error", err)
 		c.linger()
 		return
 	}
@@ -98,7 +98,7 @@ func (c *conn) serve() {
 func (c *conn) recover(where string) {
 	if p := recover(); p != nil {
 		c.metrics.panics.Inc()
-		c.log.Error("amqp: panic", "in", where, "panic", p, "stack", string(debug.Stack()))
+		c.log.Error("a connection failed by our fault", "part", where, "panic", p, "stack", string(debug.Stack()))
 		c.kill()
 	}
 }
@@ -230,12 +230,12 @@ func (c *conn) finish(why error) {
 		goodbye.Error = f.err
 	case !errors.Is(why, errPeerClosed): // the socket is gone
 		c.metrics.closed("lost")
-		c.log.Debug("amqp: connection lost", "error", why)
+		c.log.Debug("connection lost", "error", why)
 		return
 	}
 	if goodbye.Error != nil {
 		condition = goodbye.Error.Condition
-		c.log.Debug("amqp: closing", "error", goodbye.Error)
+		c.log.Debug("closing", "error", goodbye.Error)
 	}
 	c.metrics.closed(condition)
 	c.detachAll(why.Error())

@@ -78,7 +78,7 @@ func (c *conn) answer(d *delivery, size int, err error) {
 			c.metrics.dropped.Inc()
 		}
 		if device.CodeOf(err) == device.Internal {
-			c.log.Error("amqp: message not kept", "error", err)
+			c.log.Error("message not kept", "error", err)
 		}
 	}
 	l := d.link

@@ -94,7 +94,7 @@ func (c *conn) open(known bool) error {
 		e := toPeer(err)
 		return c.refuseOpen(e.Condition, fmt.Errorf("%s", e.Description))
 	}
-	c.log = c.log.With("principal", c.principal.ID.String(), "container", c.client)
+	c.log = c.log.With(c.principal.ID.Log(), "client", c.client)
 	_, err = c.nc.Write(c.ourOpen())
 	return err
 }

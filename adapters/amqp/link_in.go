@@ -129,7 +129,7 @@ func (l *inLink) drop() {
 func (l *inLink) fail(condition wire.Symbol, description string) {
 	l.s.flushOutcomes()
 	l.shut()
-	l.s.c.log.Debug("amqp: detaching a link", "link", l.name, "condition", condition, "why", description)
+	l.s.c.log.Debug("detaching a link", "link", l.name, "condition", condition, "error", description)
 	l.s.c.send(l.s.channel, &wire.Detach{Handle: l.handle, Closed: true,
 		Error: &wire.Error{Condition: condition, Description: description}}, nil)
 }

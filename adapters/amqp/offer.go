@@ -36,7 +36,7 @@ func (l *outLink) next() bool {
 	l.queue = l.queue[1:]
 	data, err := fromDelivery(d)
 	if err != nil { // no field of a command is without an encoding
-		l.s.c.log.Error("amqp: cannot encode a command", "command", d.Command.ID, "error", err)
+		l.s.c.log.Error("cannot encode a command", "command", d.Command.ID, "error", err)
 		a := l.attachment
 		go a.Settle(d.Command.ID, d.Attempt, device.Outcome{Kind: device.Rejected, Reason: "it cannot be written as AMQP"}, nil)
 		return len(l.queue) > 0 && l.next()
@@ -125,7 +125,7 @@ func (s *session) settle(p *wire.Disposition) {
 // confirm settles a command of which the peer wants to know that we know.
 func (s *session) confirm(id uint32, p *wire.Disposition, err error) {
 	if err != nil {
-		s.c.log.Debug("amqp: outcome of a command not recorded", "error", err)
+		s.c.log.Debug("outcome of a command not recorded", "error", err)
 	}
 	if p.Settled {
 		return

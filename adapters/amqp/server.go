@@ -57,7 +57,7 @@ func (s *Server) Serve() error {
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		case err != nil: // out of file descriptors, most likely
-			s.cfg.Logger.Warn("amqp: cannot accept a connection", "error", err)
+			s.cfg.Logger.Warn("cannot accept a connection", "error", err)
 			time.Sleep(pause)
 			pause = min(2*pause, time.Second)
 			continue

@@ -103,7 +103,7 @@ func (s *session) handleOpen(p wire.Performative, payload []byte) error {
 // end is the peer's END.
 func (s *session) end(p *wire.End) {
 	if p.Error != nil {
-		s.c.log.Debug("amqp: the peer ended a session", "error", p.Error)
+		s.c.log.Debug("the peer ended a session", "error", p.Error)
 	}
 	s.c.mu.Lock()
 	answered := s.ended
@@ -120,7 +120,7 @@ func (s *session) end(p *wire.End) {
 // fail ends the session for a breach; what follows until the peer's END is
 // dropped (part 2, section 5.5).
 func (s *session) fail(why *wire.Error) {
-	s.c.log.Debug("amqp: ending a session", "error", why)
+	s.c.log.Debug("ending a session", "error", why)
 	s.c.mu.Lock()
 	held := s.shut()
 	s.ended = true
@@ -216,7 +216,7 @@ func (s *session) attach(p *wire.Attach) error {
 // DETACH.
 func (s *session) refuse(p *wire.Attach, why error) error {
 	s.c.metrics.linksRefused.Inc()
-	s.c.log.Debug("amqp: link refused", "link", p.Name, "error", why)
+	s.c.log.Debug("link refused", "link", p.Name, "error", why)
 	reply := &wire.Attach{Name: p.Name, Handle: p.Handle, Role: !p.Role, SndSettleMode: p.SndSettleMode}
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()

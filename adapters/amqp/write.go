@@ -94,7 +94,7 @@ func (c *conn) write() {
 func (c *conn) writeOut(out []byte, after []func()) bool {
 	_ = c.nc.SetWriteDeadline(time.Now().Add(c.cfg.WriteTimeout))
 	if _, err := c.nc.Write(out); err != nil {
-		c.log.Debug("amqp: cannot write", "error", err)
+		c.log.Debug("cannot write", "error", err)
 		c.kill()
 		return false
 	}

@@ -107,7 +107,7 @@ func (s *Server) refuse(c *call, err error) int {
 			header.Set("WWW-Authenticate", `Basic realm="tributary", charset="UTF-8"`)
 		}
 		if code == device.Internal {
-			s.cfg.Logger.Error("http: request failed", "path", c.r.URL.Path, "remote", c.r.RemoteAddr, "error", err)
+			s.cfg.Logger.Error("request failed", "path", c.r.URL.Path, "remote", c.r.RemoteAddr, "error", err)
 		}
 	}
 	if p.Status == http.StatusRequestTimeout || p.Status == http.StatusRequestEntityTooLarge {

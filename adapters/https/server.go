@@ -131,7 +131,7 @@ func (s *Server) recover(c *call) {
 		panic(p)
 	}
 	s.metrics.panics.Inc()
-	s.cfg.Logger.Error("http: panic", "path", c.r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+	s.cfg.Logger.Error("a request failed by our fault", "path", c.r.URL.Path, "remote", c.r.RemoteAddr, "panic", p, "stack", string(debug.Stack()))
 	if c.written {
 		panic(http.ErrAbortHandler) // half an answer: only a closed connection is honest
 	}

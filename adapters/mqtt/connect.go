@@ -97,13 +97,13 @@ func (s *session) admit(c *packet.Connect) error {
 		if no.result == "unauthenticated" {
 			s.srv.metrics.authFailures.Inc()
 		}
-		s.srv.cfg.Logger.Debug("mqtt: refused a connection", "user", c.User, "remote", s.conn.RemoteAddr().String(), "cause", err)
+		s.srv.cfg.Logger.Debug("refused a connection", "user", c.User, "remote", s.conn.RemoteAddr().String(), "error", err)
 		return no
 	}
 	s.who = who
 	s.key = clientKey{who.ID, s.client}
 	if no := refuseWill(c.Will); no != nil {
-		s.srv.cfg.Logger.Info("mqtt: refused a connection: wills are not supported yet", "device", who.ID.String(), "client", s.client)
+		s.srv.cfg.Logger.Info("refused a connection: wills are not supported yet", who.ID.Log(), "client", s.client)
 		return no
 	}
 	s.leave, err = s.srv.gate.Connect(who, device.Session{Device: who.ID, Protocol: device.MQTT, Client: s.client}, s.expel)

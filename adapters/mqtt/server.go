@@ -79,7 +79,7 @@ func (s *Server) Serve() error {
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		default: // out of file descriptors, most likely: it passes
-			s.cfg.Logger.Error("mqtt: cannot accept, trying again", "error", err, "in", backoff)
+			s.cfg.Logger.Error("cannot accept, trying again", "error", err, "retry_in", backoff)
 			select {
 			case <-time.After(backoff):
 			case <-s.ctx.Done():
@@ -113,7 +113,7 @@ func (s *Server) background(f func()) {
 		defer func() {
 			if r := recover(); r != nil {
 				s.metrics.panics.Inc()
-				s.cfg.Logger.Error("mqtt: a call to the house failed", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+				s.cfg.Logger.Error("a call to the house failed", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 			}
 		}()
 		f()

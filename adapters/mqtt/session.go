@@ -71,8 +71,8 @@ func (s *session) run() {
 		s.srv.metrics.connections.Dec()
 	}
 	s.finish(err)
-	s.srv.cfg.Logger.Debug("mqtt: connection closed", "client", s.client, "device", s.who.ID.String(),
-		"remote", s.conn.RemoteAddr().String(), "cause", err)
+	s.srv.cfg.Logger.Debug("connection closed", "client", s.client, s.who.ID.Log(),
+		"remote", s.conn.RemoteAddr().String(), "error", err)
 }
 
 // contain keeps a panic of ours from costing more than this connection. It is
@@ -83,7 +83,7 @@ func (s *session) contain(err *error) {
 		return
 	}
 	s.srv.metrics.panics.Inc()
-	s.srv.cfg.Logger.Error("mqtt: a connection failed by our fault", "client", s.client, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+	s.srv.cfg.Logger.Error("a connection failed by our fault", "client", s.client, s.who.ID.Log(), "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 	fault := closeWith(packet.UnspecifiedError, "internal error")
 	if err != nil {
 		*err = fault

@@ -45,7 +45,7 @@ func (s *session) append(p packet.Packet) bool {
 		out = out[:start]
 	}
 	if err != nil {
-		s.srv.cfg.Logger.Error("mqtt: cannot encode a packet", "type", p.Type().String(), "error", err)
+		s.srv.cfg.Logger.Error("cannot encode a packet", "type", p.Type().String(), "error", err)
 	}
 	s.out, s.spoke = out, true
 	s.kick()

@@ -151,11 +151,23 @@ func (c *serveConfig) logger() *slog.Logger {
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		level.Set(slog.LevelInfo) // only "", which no parser lets through
 	}
-	handling := &slog.HandlerOptions{Level: level}
+	handling := &slog.HandlerOptions{Level: level, ReplaceAttr: withoutPasswords}
 	if c.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(os.Stderr, handling))
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, handling))
+}
+
+// withoutPasswords takes the passwords out of URLs, which the errors of clients
+// of NATS and databases quote.
+func withoutPasswords(_ []string, a slog.Attr) slog.Attr {
+	if kind := a.Value.Kind(); kind != slog.KindString && kind != slog.KindAny {
+		return a
+	}
+	if text := a.Value.String(); strings.Contains(text, "://") {
+		return slog.String(a.Key, options.Redact(text))
+	}
+	return a
 }
 
 // loopback reports whether addr can be reached from this machine only.

@@ -48,7 +48,7 @@ func run(args []string) int {
 	}
 	chosen, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "tributary: %v; `%s --help` says what can be said\n", err, wanted(err))
+		fmt.Fprintf(os.Stderr, "tributary: %v; `%s --help` says what can be said\n", options.Redact(err.Error()), wanted(err))
 		return 2
 	}
 	// The first signal asks for a clean end; the second one is not caught.
@@ -107,7 +107,7 @@ func report(err error) int {
 		fmt.Fprintf(os.Stderr, "%v\ntributary: the configuration has mistakes: %d\n", wrong, len(wrong))
 		return wrong.ExitCode()
 	}
-	fmt.Fprintln(os.Stderr, "tributary:", err)
+	fmt.Fprintln(os.Stderr, "tributary:", options.Redact(err.Error()))
 	var chosen exitCoder
 	if errors.As(err, &chosen) {
 		return chosen.ExitCode()

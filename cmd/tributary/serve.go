@@ -57,6 +57,11 @@ func (s *serveCmd) Run(ctx context.Context) error {
 	}
 	log := s.logger()
 	warnOfStrangers(log, s.settled.Strange)
+	for _, v := range s.settled.Values() {
+		if v.From != "default" {
+			log.Debug("option", "option", v.Name, "value", v.Text, "said_by", v.From)
+		}
+	}
 	h, err := openHouse(ctx, s.serveConfig, log)
 	if err != nil {
 		return err

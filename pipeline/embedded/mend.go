@@ -56,7 +56,7 @@ func (s *Server) mend(ctx context.Context, wait time.Duration) time.Duration {
 		if err == nil {
 			s.restarts.Add(1)
 			s.fault.Store(nil)
-			s.opts.Logger.Info("the stream was restarted and takes messages again", "after", time.Since(seen.since).Round(time.Millisecond))
+			s.opts.Logger.Info("the stream was restarted and takes messages again", "took", time.Since(seen.since).Round(time.Millisecond))
 			return wait
 		}
 		s.fault.Store(&fault{fmt.Errorf("%w (restart: %w)", seen.err, err), seen.since})

@@ -140,7 +140,7 @@ func (p *Porter) connect(side, user, password string, back func()) (*nats.Conn, 
 		nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond), nats.ReconnectBufSize(-1), nats.IgnoreAuthErrorAbort(),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			p.metrics.requests.WithLabelValues("any", "dropped").Inc()
-			p.cfg.Logger.Debug("readers ask faster than they are answered", "side", side, "error", err)
+			p.cfg.Logger.Debug("readers ask faster than they are answered", "part", side, "error", err)
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) {
 			if back != nil {
