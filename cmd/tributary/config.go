@@ -63,13 +63,13 @@ type listeners struct {
 // keeping is where messages are kept, how surely and how long.
 type keeping struct {
 	Durability      string        `enum:"strict,relaxed" default:"strict" help:"What an ack means: strict (fsynced) or relaxed (written to the operating system)."`
+	DedupWindow     time.Duration `default:"7d" max:"365d" placeholder:"TIME" help:"For so long a message whose device, key and payload were stored before is not stored again; 0 stores every one."`
 	NATS            string        `name:"nats" key:"nats.url" example:"nats://127.0.0.1:4222" placeholder:"URL" help:"Use this NATS server instead of the embedded one. It must have JetStream and fsync always for strict durability. Needs --store."`
 	StreamKeepBytes int64         `key:"stream.keep_bytes" type:"size" default:"4GiB" placeholder:"SIZE" help:"Already stored messages the stream keeps for its readers."`
 	Store           string        `key:"store.url" example:"sqlite:/var/lib/tributary/rows.db" placeholder:"URL" help:"Where rows go: sqlite:PATH. Default: sqlite in the data directory."`
 	StoreName       string        `key:"store.name" placeholder:"NAME" example:"main" help:"Name of the store: of all nodes that name the same, one writes to it and the others stand by. Default: where it is."`
 	StoreMaxAge     time.Duration `key:"store.max_age" default:"0s" placeholder:"AGE" help:"Drop rows older than this, for example 90d; 0 keeps them."`
 	StoreMaxBytes   int64         `key:"store.max_bytes" type:"size" default:"0" placeholder:"SIZE" help:"Drop the oldest rows when the store grows past this, for example 200GiB; 0 sets no bound."`
-	DedupWindow     time.Duration `key:"store.dedup_window" default:"7d" max:"365d" placeholder:"TIME" help:"For so long a message whose device, key and payload were stored before is not stored again; 0 stores every one."`
 }
 
 // dedupWindow is DedupWindow as the store wants it: zero is its default there.
