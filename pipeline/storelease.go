@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -27,6 +28,7 @@ type StoreRecord struct {
 // lives and nobody has replaced the record.
 type StoreLease struct {
 	n      *Node
+	mu     sync.Mutex // Report and Free may meet
 	record StoreRecord
 }
 
@@ -112,6 +114,8 @@ func (l *StoreLease) Check(ctx context.Context, store storage.Store) error {
 // Report tells the others how far the store is. The error that it is another
 // node's now is of code Conflict: stop writing.
 func (l *StoreLease) Report(ctx context.Context, positions map[string]device.Position) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if incarnation, err := l.n.Acting(); err != nil || incarnation != l.record.Incarnation {
 		return device.Errorf(device.Conflict, "this node was cut off from the others, and another may have the store")
 	}
@@ -125,6 +129,8 @@ func (l *StoreLease) Report(ctx context.Context, positions map[string]device.Pos
 // Free gives the lease back, telling where the store ended; nil when nothing
 // was written.
 func (l *StoreLease) Free(ctx context.Context, positions map[string]device.Position) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.record.Incarnation = ""
 	if positions != nil {
 		l.record.Positions = positions

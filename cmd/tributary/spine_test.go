@@ -207,7 +207,7 @@ func TestServeRefusesWhatIsNotSafe(t *testing.T) {
 		{"--open --mqtt 0.0.0.0:0", "--open"},
 		{"--nats nats://127.0.0.1:1", "--store"},
 		{"--store postgres://x", "sqlite"},
-		{"--max-message-bytes 0", "1048576"},
+		{"--max-message-bytes 0", "1MiB"},
 		{"--durability maybe", "durability"},
 		{"--nonsense", "nonsense"},
 	} {
