@@ -204,6 +204,7 @@ func TestServeRefusesWhatIsNotSafe(t *testing.T) {
 		{"--mqtts :8883", "not built yet"},
 		{"--grpc 0.0.0.0:0", "loopback"},
 		{"--admin :0", "loopback"},
+		{"--nats-listen 0.0.0.0:0", "loopback"},
 		{"--open --mqtt 0.0.0.0:0", "--open"},
 		{"--nats nats://127.0.0.1:1", "--store"},
 		{"--store postgres://x", "sqlite"},
