@@ -11,7 +11,7 @@ import (
 
 // Config says how a Server works. Zero values get the defaults named.
 type Config struct {
-	Addr  string // default 127.0.0.1:50051; port 0 picks a free one
+	Addr  string // default 127.0.0.1:50051; port 0 picks a free one; Off: only Handler answers
 	Token string // required: what callers show as "authorization: Bearer TOKEN"
 
 	// MaxRequestBytes bounds a request; default 2 MiB: a command's payload of
@@ -22,9 +22,20 @@ type Config struct {
 	// with the stream; then it answers what there is. Default 1 s.
 	BarrierTimeout time.Duration
 
+	// Of REST: how long one piece of an answer may wait for a reader that takes
+	// nothing, before it is cut (default 30 s); how often an idle stream of
+	// events shows life (default 15 s); how many streams there may be at once
+	// (default 256).
+	WriteTimeout   time.Duration
+	Heartbeat      time.Duration
+	MaxRESTStreams int
+
 	Logger     *slog.Logger          // nil: silent
 	Registerer prometheus.Registerer // nil: metrics are counted and not shown
 }
+
+// Off is the Addr of a server without a gRPC listener.
+const Off = "off"
 
 // MinTokenBytes is the shortest token taken: it is all that guards the API.
 const MinTokenBytes = 16
@@ -39,6 +50,15 @@ func (c Config) withDefaults() Config {
 	if c.BarrierTimeout == 0 {
 		c.BarrierTimeout = time.Second
 	}
+	if c.WriteTimeout == 0 {
+		c.WriteTimeout = 30 * time.Second
+	}
+	if c.Heartbeat == 0 {
+		c.Heartbeat = 15 * time.Second
+	}
+	if c.MaxRESTStreams == 0 {
+		c.MaxRESTStreams = 256
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -51,6 +71,8 @@ func (c Config) validate(n Needs) error {
 		return fmt.Errorf("api: Config.Token is %d bytes long, at least %d are required", len(c.Token), MinTokenBytes)
 	case c.MaxRequestBytes < 0 || c.BarrierTimeout < 0:
 		return errors.New("api: Config.MaxRequestBytes and BarrierTimeout must not be negative")
+	case c.WriteTimeout < 0 || c.Heartbeat < 0 || c.MaxRESTStreams < 0:
+		return errors.New("api: Config.WriteTimeout, Heartbeat and MaxRESTStreams must not be negative")
 	case n.Devices == nil || n.Commands == nil || n.Reader == nil || n.Feed == nil:
 		return errors.New("api: Needs.Devices, Commands, Reader and Feed are required")
 	}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/device/devicepb"
 )
 
 // grpcCodes says each refusal in gRPC's words (AIP-193). Conflict is always an
@@ -44,4 +46,17 @@ func toStatus(err error) error {
 		return err
 	}
 	return status.Error(codes.Internal, "internal error")
+}
+
+// purgedStatus is OUT_OF_RANGE with the position to go on from (AIP-193).
+func purgedStatus(gone OutOfStream, text string) error {
+	last := gone.FirstKept()
+	last.Seq = max(last.Seq, 1) - 1
+	st, err := status.New(codes.OutOfRange, text).WithDetails(&errdetails.ErrorInfo{
+		Reason: "POSITION_PURGED", Domain: "tributary", Metadata: map[string]string{resumeAfter: devicepb.EncodePosition(last)},
+	})
+	if err != nil { // only what is no message
+		return status.Error(codes.OutOfRange, text)
+	}
+	return st.Err()
 }

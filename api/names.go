@@ -66,7 +66,16 @@ func parseDevice(name string) (device.ID, error) {
 	return id, err
 }
 
-// parseDevices reads the same, and answers an empty Device for "-".
+// parseScope reads a tenant's name or what parseDevices reads.
+func parseScope(name string) (device.ID, error) {
+	if strings.Count(name, "/") == 1 {
+		tenant, err := parseTenant(name)
+		return device.ID{Tenant: tenant}, err
+	}
+	return parseDevices(name)
+}
+
+// parseDevices reads the same as parseDevice, and answers an empty Device for "-".
 func parseDevices(name string) (device.ID, error) {
 	ids, err := parseName(name, "tenants", "devices")
 	if err != nil {

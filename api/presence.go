@@ -5,9 +5,7 @@ import (
 	"errors"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/device/devicepb"
@@ -21,7 +19,7 @@ type presence struct {
 }
 
 func (p *presence) ListSessions(ctx context.Context, req *pb.ListSessionsRequest) (*pb.ListSessionsResponse, error) {
-	id, err := parseDevices(req.GetParent())
+	id, err := parseScope(req.GetParent())
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +42,7 @@ func (p *presence) ListSessions(ctx context.Context, req *pb.ListSessionsRequest
 }
 
 func (p *presence) WatchPresence(req *pb.WatchPresenceRequest, stream grpc.ServerStreamingServer[pb.PresenceEvent]) error {
-	id, err := parseDevices(req.GetParent())
+	id, err := parseScope(req.GetParent())
 	if err != nil {
 		return err
 	}
@@ -66,7 +64,7 @@ func (p *presence) WatchPresence(req *pb.WatchPresenceRequest, stream grpc.Serve
 	})
 	var gone OutOfStream
 	if errors.As(err, &gone) {
-		return status.Error(codes.OutOfRange, "what came after this position is no longer kept: list the sessions, and watch from now")
+		return purgedStatus(gone, "what came after this position is no longer kept: list the sessions, and watch from now")
 	}
 	return p.s.streamEnd(err)
 }

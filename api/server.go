@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -13,11 +15,9 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
-
-	pb "github.com/tributary-iot/tributary/proto/tributary/v1"
 )
 
-// Server is the gRPC listener and its services.
+// Server is the gRPC listener and its services, and their REST form.
 type Server struct {
 	cfg      Config
 	needs    Needs
@@ -26,6 +26,8 @@ type Server struct {
 	listener net.Listener
 	grpc     *grpc.Server
 	health   *health.Server
+	local    *local // where REST calls go
+	rest     http.Handler
 	stopping context.Context // ends when Shutdown begins, and ends the streams
 	stop     context.CancelFunc
 }
@@ -41,37 +43,66 @@ func Open(cfg Config, needs Needs) (*Server, error) {
 		return nil, fmt.Errorf("api: register metrics: %w", err)
 	}
 	var err error
-	if s.listener, err = net.Listen("tcp", cfg.Addr); err != nil {
-		return nil, fmt.Errorf("api: %w", err)
+	if cfg.Addr != Off {
+		if s.listener, err = net.Listen("tcp", cfg.Addr); err != nil {
+			return nil, fmt.Errorf("api: %w", err)
+		}
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.grpc = grpc.NewServer(s.options()...)
 	s.health = health.NewServer()
-	pb.RegisterDeviceServiceServer(s.grpc, &devices{s: s})
-	pb.RegisterCommandServiceServer(s.grpc, &commands{s: s})
-	pb.RegisterTelemetryServiceServer(s.grpc, &telemetry{s: s})
-	pb.RegisterPresenceServiceServer(s.grpc, &presence{s: s})
+	s.register(s.grpc)
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
+	if s.local, err = s.openLocal(); err == nil {
+		s.rest, err = s.openREST()
+	}
+	if err != nil {
+		s.closeListener()
+		return nil, err
+	}
 	return s, nil
 }
 
-// options bound what one caller can take of the server.
-func (s *Server) options() []grpc.ServerOption {
+func (s *Server) register(g grpc.ServiceRegistrar) {
+	for _, service := range services {
+		service.grpc(s, g)
+	}
+}
+
+// guards stand before every call, from wherever it comes.
+func (s *Server) guards() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.UnaryInterceptor(s.unary),
 		grpc.StreamInterceptor(s.stream),
 		grpc.MaxRecvMsgSize(s.cfg.MaxRequestBytes),
-		grpc.MaxConcurrentStreams(256),
-		grpc.MaxHeaderListSize(16 << 10),
-		grpc.ConnectionTimeout(10 * time.Second),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	}
 }
 
-// Addr is where the server listens, known since Open.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+// options bound what one caller can take of the server.
+func (s *Server) options() []grpc.ServerOption {
+	return append(s.guards(),
+		grpc.MaxConcurrentStreams(256),
+		grpc.MaxHeaderListSize(16<<10),
+		grpc.ConnectionTimeout(10*time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+	)
+}
+
+// Addr is where the server listens, known since Open; nil when it is Off.
+func (s *Server) Addr() net.Addr {
+	if s.listener == nil {
+		return nil
+	}
+	return s.listener.Addr()
+}
+
+func (s *Server) closeListener() {
+	if s.listener != nil {
+		s.listener.Close()
+	}
+}
 
 // SetHealth says of every service, and under "" of the server as a whole,
 // whether it is serving. Until it is called all are.
@@ -91,6 +122,16 @@ func (s *Server) SetHealth(serving func(service string) bool) {
 
 // Serve answers calls until Shutdown, and answers nil then.
 func (s *Server) Serve() error {
+	var inside sync.WaitGroup
+	defer inside.Wait()
+	inside.Go(func() {
+		if err := s.local.serve(); err != nil {
+			s.cfg.Logger.Error("REST has ended", "error", err)
+		}
+	})
+	if s.listener == nil {
+		return nil
+	}
 	err := s.grpc.Serve(s.listener)
 	if errors.Is(err, grpc.ErrServerStopped) || s.stopping.Err() != nil {
 		return nil
@@ -98,13 +139,18 @@ func (s *Server) Serve() error {
 	return err
 }
 
+// EndStreams ends all streams as Unavailable, so that a listener in front of
+// Handler can drain. Shutdown does it, too.
+func (s *Server) EndStreams() { s.stop() }
+
 // Shutdown drains: no new calls, streams end as Unavailable, calls under way
 // finish. When ctx ends first the rest is cut, and its error answered. It works
 // before Serve and twice.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop()
 	s.health.Shutdown()
-	s.listener.Close() // GracefulStop knows the listener only once Serve has run
+	defer s.local.stop()
+	s.closeListener() // GracefulStop knows the listener only once Serve has run
 	drained := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()

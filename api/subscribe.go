@@ -6,9 +6,7 @@ import (
 	"slices"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/device/devicepb"
@@ -20,7 +18,7 @@ import (
 // keeps is answered from the store first; that works for one device, because
 // only there the store can tell the order of the stream.
 func (t *telemetry) Subscribe(req *pb.SubscribeRequest, stream grpc.ServerStreamingServer[pb.Message]) error {
-	id, err := parseDevices(req.GetParent())
+	id, err := parseScope(req.GetParent())
 	if err != nil {
 		return err
 	}
@@ -57,7 +55,7 @@ func (s *subscription) run(ctx context.Context, feed Feed) error {
 			return err
 		}
 		if s.id.Device == "" {
-			return status.Error(codes.OutOfRange, "the stream no longer keeps what came after this position: "+
+			return purgedStatus(gone, "the stream no longer keeps what came after this position: "+
 				"subscribe to one device to have it from the store, or without a position to begin now")
 		}
 		if err := s.catchUp(ctx, gone.FirstKept()); err != nil {

@@ -127,6 +127,6 @@ func TestSubscribeRefuses(t *testing.T) {
 	wantCode(t, err, codes.OutOfRange)
 	_, err = subscribe(t, h, dev1, "not-a-position", 1)
 	wantCode(t, err, codes.InvalidArgument)
-	_, err = subscribe(t, h, "tenants/default", "", 1)
+	_, err = subscribe(t, h, "tenants", "", 1)
 	wantCode(t, err, codes.InvalidArgument)
 }

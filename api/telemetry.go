@@ -67,7 +67,7 @@ func messageQuery(req *pb.QueryRequest) (storage.MessageQuery, error) {
 }
 
 func (t *telemetry) Latest(ctx context.Context, req *pb.LatestRequest) (*pb.LatestResponse, error) {
-	id, err := parseDevices(req.GetParent())
+	id, err := parseScope(req.GetParent())
 	if err != nil {
 		return nil, err
 	}

@@ -10,16 +10,19 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/tributary-iot/tributary/api"
 )
 
-// admin is the operator's listener: health and metrics.
+// admin is the operator's listener: health, metrics and REST.
 type admin struct {
 	listener net.Listener
 	server   *http.Server
 }
 
-// openAdmin binds addr. ready answers /readyz.
-func openAdmin(addr string, metrics prometheus.Gatherer, ready http.Handler) (*admin, error) {
+// openAdmin binds addr. ready answers /readyz, and rest, nil on a node without
+// an API, what begins with /v1/ and /openapi.json.
+func openAdmin(addr string, metrics prometheus.Gatherer, ready http.Handler, rest *api.Server) (*admin, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
@@ -29,6 +32,11 @@ func openAdmin(addr string, metrics prometheus.Gatherer, ready http.Handler) (*a
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.Handle("GET /readyz", ready)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}
+	if rest != nil {
+		mux.Handle("/v1/", rest.Handler())
+		mux.Handle("/openapi.json", rest.Handler())
+		server.RegisterOnShutdown(rest.EndStreams) // they do not end by themselves
+	}
 	return &admin{listener, server}, nil
 }
 

@@ -52,7 +52,7 @@ type listeners struct {
 	AMQP  string `name:"amqp" key:"listen.amqp" type:"address" default:"127.0.0.1:5672" placeholder:"ADDR" help:"AMQP 1.0."`
 	HTTP  string `name:"http" key:"listen.http" type:"address" default:"127.0.0.1:8080" placeholder:"ADDR" help:"HTTP for devices."`
 	GRPC  string `name:"grpc" key:"listen.grpc" type:"address" default:"127.0.0.1:50051" placeholder:"ADDR" help:"gRPC for programs and this command line. Loopback only until it speaks TLS."`
-	Admin string `name:"admin" key:"listen.admin" type:"address" default:"127.0.0.1:9090" placeholder:"ADDR" help:"Health and metrics. Loopback only until it speaks TLS."`
+	Admin string `name:"admin" key:"listen.admin" type:"address" default:"127.0.0.1:9090" placeholder:"ADDR" help:"Health, metrics and REST. Loopback only until it speaks TLS."`
 
 	MQTTS      string `name:"mqtts" key:"listen.mqtts" type:"address" default:"off" placeholder:"ADDR" help:"MQTT over TLS: not built yet, only \"off\"."`
 	AMQPS      string `name:"amqps" key:"listen.amqps" type:"address" default:"off" placeholder:"ADDR" help:"AMQP over TLS: not built yet, only \"off\"."`

@@ -61,10 +61,11 @@ func (h *house) open(ctx context.Context) (err error) {
 		return err
 	}
 	needs := api.Needs{Devices: devices, Commands: commands, Reader: store, Feed: liveFeed{belt}, Presence: sessionList{sessions}, Barrier: store.barrier}
-	if err := h.openAPI(needs); err != nil {
+	rest, err := h.openAPI(needs)
+	if err != nil {
 		return err
 	}
-	if err := h.openAdmin(); err != nil {
+	if err := h.openAdmin(rest); err != nil {
 		return err
 	}
 	return h.announce()
@@ -158,26 +159,31 @@ func (h *house) openDoors(g adapters.Gate, maxMessageBytes int) error {
 	return nil
 }
 
-func (h *house) openAPI(needs api.Needs) error {
-	if h.cfg.GRPC == off || !h.cfg.has(roleAPI) {
-		return nil
+// openAPI answers nil on a node that is not to answer people and programs.
+func (h *house) openAPI(needs api.Needs) (*api.Server, error) {
+	if h.cfg.GRPC == off && h.cfg.Admin == off || !h.cfg.has(roleAPI) {
+		return nil, nil
 	}
 	server, err := api.Open(api.Config{
 		Addr: h.cfg.GRPC, Token: h.token, Logger: h.log.With("room", "api"), Registerer: h.metrics,
 	}, needs)
 	if err != nil {
-		return whenTaken(err, "grpc")
+		return nil, whenTaken(err, "grpc")
 	}
-	h.listens("grpc", server.Addr(), server.Serve, server.Shutdown)
+	if addr := server.Addr(); addr != nil {
+		h.listens("grpc", addr, server.Serve, server.Shutdown)
+	} else {
+		h.add(part{name: "api", run: func(context.Context) error { return server.Serve() }, stop: server.Shutdown})
+	}
 	h.add(part{name: "health", run: h.tellHealth(server.SetHealth)})
-	return nil
+	return server, nil
 }
 
-func (h *house) openAdmin() error {
+func (h *house) openAdmin(rest *api.Server) error {
 	if h.cfg.Admin == off {
 		return nil
 	}
-	a, err := openAdmin(h.cfg.Admin, h.metrics, &h.ready)
+	a, err := openAdmin(h.cfg.Admin, h.metrics, &h.ready, rest)
 	if err != nil {
 		return whenTaken(err, "admin")
 	}

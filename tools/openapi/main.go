@@ -87,7 +87,8 @@ func finish(op *openapi3.Operation) {
 		return
 	}
 	if schema := media.Schema.Value; strings.HasPrefix(schema.Title, "Stream result of ") {
-		delete(schema.Properties, "error")
+		delete(ok.Content, "application/json")
+		ok.Content["application/x-ndjson"] = openapi3.NewMediaType().WithSchemaRef(schema.Properties["result"])
 		events := openapi3.NewStringSchema()
 		events.Description = "Server-sent events, when the request accepts them: the data of each is one result as JSON."
 		ok.Content["text/event-stream"] = openapi3.NewMediaType().WithSchema(events)

@@ -7,6 +7,7 @@
 package tributaryv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -338,7 +339,7 @@ var File_tributary_v1_presence_proto protoreflect.FileDescriptor
 
 const file_tributary_v1_presence_proto_rawDesc = "" +
 	"\n" +
-	"\x1btributary/v1/presence.proto\x12\ftributary.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe7\x02\n" +
+	"\x1btributary/v1/presence.proto\x12\ftributary.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe7\x02\n" +
 	"\rPresenceEvent\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x10\n" +
@@ -363,10 +364,10 @@ const file_tributary_v1_presence_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"J\n" +
 	"\x14WatchPresenceRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x1a\n" +
-	"\bposition\x18\x02 \x01(\tR\bposition2\xbc\x01\n" +
-	"\x0fPresenceService\x12U\n" +
-	"\fListSessions\x12!.tributary.v1.ListSessionsRequest\x1a\".tributary.v1.ListSessionsResponse\x12R\n" +
-	"\rWatchPresence\x12\".tributary.v1.WatchPresenceRequest\x1a\x1b.tributary.v1.PresenceEvent0\x01BCZAgithub.com/tributary-iot/tributary/proto/tributary/v1;tributaryv1b\x06proto3"
+	"\bposition\x18\x02 \x01(\tR\bposition2\xf6\x02\n" +
+	"\x0fPresenceService\x12\xab\x01\n" +
+	"\fListSessions\x12!.tributary.v1.ListSessionsRequest\x1a\".tributary.v1.ListSessionsResponse\"T\x82\xd3\xe4\x93\x02NZ+\x12)/v1/{parent=tenants/*/devices/*}/sessions\x12\x1f/v1/{parent=tenants/*}/sessions\x12\xb4\x01\n" +
+	"\rWatchPresence\x12\".tributary.v1.WatchPresenceRequest\x1a\x1b.tributary.v1.PresenceEvent\"`\x82\xd3\xe4\x93\x02ZZ1\x12//v1/{parent=tenants/*/devices/*}/presence:watch\x12%/v1/{parent=tenants/*}/presence:watch0\x01BCZAgithub.com/tributary-iot/tributary/proto/tributary/v1;tributaryv1b\x06proto3"
 
 var (
 	file_tributary_v1_presence_proto_rawDescOnce sync.Once
