@@ -35,12 +35,20 @@ func knockMQTT(_ context.Context, s *server, user, secret, device string) error 
 		return errors.Join(errors.New("not let in"), token.Error())
 	}
 	defer client.Disconnect(0)
-	for _, token := range []mqtt.Token{
-		client.Publish(device+"/telemetry", 1, false, doorstep),
-		client.Subscribe(device+"/commands/#", 1, func(mqtt.Client, mqtt.Message) {}),
+	for _, ask := range []func() mqtt.Token{
+		func() mqtt.Token { return client.Publish(device+"/telemetry", 1, false, doorstep) },
+		func() mqtt.Token {
+			return client.Subscribe(device+"/commands/#", 1, func(mqtt.Client, mqtt.Message) {})
+		},
 	} {
-		if !token.WaitTimeout(patience) || token.Error() != nil {
-			return errors.Join(errors.New("mqtt"), token.Error())
+		token := ask()
+		for !token.WaitTimeout(100 * time.Millisecond) {
+			if !client.IsConnectionOpen() { // paho forgets some tokens of a connection it has lost
+				return errors.New("connection lost")
+			}
+		}
+		if token.Error() != nil {
+			return token.Error()
 		}
 	}
 	return nil
