@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"math"
@@ -14,7 +15,10 @@ import (
 // Config is everything that can be set about the door. A zero field takes its
 // default.
 type Config struct {
-	Addr             string        // host:port to listen on; default 127.0.0.1:5672, port 0 picks a free one
+	Addr             string        // host:port to listen on, port 0 picks a free one, "off" for none; default 127.0.0.1:5672
+	TLSAddr          string        // host:port to listen on with TLS; default none
+	TLS              *tls.Config   // for TLSAddr
+	MaxConnections   int           // of both together; one above it is closed; default 10,000
 	ContainerID      string        // our name in OPEN; default "tributary"
 	MaxMessageBytes  int           // largest payload taken; default 1 MiB
 	MaxFrameSize     uint32        // largest frame taken, in bytes, at least 512; default 64 KiB
@@ -76,6 +80,8 @@ func (c Config) validate() error {
 	switch {
 	case c.MaxMessageBytes < 1 || c.Credit < 1 || c.CommandWindow < 1 || c.MaxLinks < 1:
 		return fmt.Errorf("amqp: MaxMessageBytes, Credit, CommandWindow and MaxLinks must be positive")
+	case c.MaxConnections < 0:
+		return fmt.Errorf("amqp: MaxConnections is %d, it must be above 0", c.MaxConnections)
 	case c.MaxFrameSize < wire.MinMaxFrameSize:
 		return fmt.Errorf("amqp: MaxFrameSize is %d, the protocol's least is %d", c.MaxFrameSize, wire.MinMaxFrameSize)
 	case c.MaxBufferedBytes < c.MaxMessageBytes:

@@ -15,6 +15,7 @@ import (
 	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/adapters/amqp/wire"
 	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/internal/doorway"
 )
 
 // conn is one connection. Its reader goroutine owns the protocol: it alone
@@ -302,7 +303,7 @@ func (c *conn) kill() {
 	c.mu.Lock()
 	c.dead = true
 	c.mu.Unlock()
-	_ = c.nc.Close()
+	doorway.Cut(c.nc)
 	c.changed.Broadcast()
 	c.poke()
 }

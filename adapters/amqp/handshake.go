@@ -8,6 +8,7 @@ import (
 
 	"github.com/tributary-iot/tributary/adapters/amqp/wire"
 	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/internal/doorway"
 )
 
 // handshake agrees on the protocol, learns who the peer is and exchanges OPEN
@@ -134,6 +135,9 @@ func (c *conn) authenticate(cred device.Credential) error {
 	ctx, cancel := c.background()
 	defer cancel()
 	cred.Protocol, cred.RemoteAddr = device.AMQP, c.nc.RemoteAddr().String()
+	if cert := doorway.PeerCertificate(c.nc); cert != nil {
+		cred.CertificateKey = device.KeyHashOf(cert)
+	}
 	p, err := c.gate.Authenticate(ctx, cred)
 	if err != nil {
 		c.metrics.authFailures.Inc()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tributary-iot/tributary/adapters/amqp/wire"
 	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/internal/doorway"
 )
 
 // sasl speaks the server's side of SASL (part 5, section 3). It answers whether
@@ -13,6 +14,10 @@ import (
 func (c *conn) sasl() (known bool, err error) {
 	header := wire.ProtocolHeader(wire.ProtoSASL)
 	offer := &wire.SASLMechanisms{Mechanisms: []wire.Symbol{wire.MechPlain, wire.MechAnonymous}}
+	certified := doorway.PeerCertificate(c.nc) != nil
+	if certified {
+		offer.Mechanisms = append([]wire.Symbol{wire.MechExternal}, offer.Mechanisms...)
+	}
 	if _, err := c.nc.Write(wire.AppendFrame(header[:], wire.FrameSASL, 0, offer, nil)); err != nil {
 		return false, err
 	}
@@ -24,10 +29,13 @@ func (c *conn) sasl() (known bool, err error) {
 	if !ok {
 		return false, fmt.Errorf("%w: SASL begins with sasl-init", errHandshake)
 	}
-	switch init.Mechanism {
-	case wire.MechAnonymous:
+	switch {
+	case init.Mechanism == wire.MechExternal && certified: // RFC 4422, appendix A: the response names whom to act as
+		known = true
+		err = c.authenticate(device.Credential{User: string(init.Response)})
+	case init.Mechanism == wire.MechAnonymous:
 		err = c.authenticate(device.Credential{Anonymous: true})
-	case wire.MechPlain:
+	case init.Mechanism == wire.MechPlain:
 		known = true
 		err = c.plain(init.Response)
 	default:

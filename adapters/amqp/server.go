@@ -2,13 +2,12 @@ package amqp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"sync"
-	"time"
 
 	"github.com/tributary-iot/tributary/adapters"
+	"github.com/tributary-iot/tributary/internal/doorway"
 )
 
 // Server is the AMQP 1.0 door. It implements adapters.Adapter.
@@ -16,7 +15,7 @@ type Server struct {
 	cfg      Config
 	gate     adapters.Gate
 	metrics  *metrics
-	listener net.Listener
+	listener *doorway.Door
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
@@ -26,7 +25,7 @@ type Server struct {
 
 var _ adapters.Adapter = (*Server)(nil)
 
-// Open checks the configuration and binds the listener.
+// Open checks the configuration and binds the listeners.
 func Open(cfg Config, gate adapters.Gate) (*Server, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -36,44 +35,38 @@ func Open(cfg Config, gate adapters.Gate) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("amqp: register metrics: %w", err)
 	}
-	l, err := net.Listen("tcp", cfg.Addr)
+	l, err := doorway.Open(doorway.Config{
+		Name: "amqp", Addr: cfg.Addr, TLSAddr: cfg.TLSAddr, TLS: cfg.TLS, Max: cfg.MaxConnections,
+		Timeout: cfg.HandshakeTimeout, Logger: cfg.Logger, Registerer: cfg.Registerer,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("amqp: %w", err)
+		return nil, err
 	}
 	return &Server{cfg: cfg, gate: gate, metrics: m, listener: l, conns: map[*conn]struct{}{}}, nil
 }
 
 // Addrs implements adapters.Adapter.
-func (s *Server) Addrs() map[string]net.Addr {
-	return map[string]net.Addr{"amqp": s.listener.Addr()}
-}
+func (s *Server) Addrs() map[string]net.Addr { return s.listener.Addrs() }
 
 // Serve implements adapters.Adapter.
 func (s *Server) Serve() error {
-	pause := 5 * time.Millisecond
 	for {
 		nc, err := s.listener.Accept()
-		switch {
-		case errors.Is(err, net.ErrClosed):
-			return nil
-		case err != nil: // out of file descriptors, most likely
-			s.cfg.Logger.Warn("cannot accept a connection", "error", err)
-			time.Sleep(pause)
-			pause = min(2*pause, time.Second)
-			continue
+		if err != nil {
+			return nil // only by Shutdown
 		}
-		pause = 5 * time.Millisecond
-		s.start(nc)
+		s.ServeConn(nc)
 	}
 }
 
-// start serves a connection, unless the server is stopping.
-func (s *Server) start(nc net.Conn) {
+// ServeConn serves a connection that came some other way, a WebSocket; it
+// returns at once. The connection is closed when the server is stopping.
+func (s *Server) ServeConn(nc net.Conn) {
 	c := newConn(s, nc)
 	s.mu.Lock()
 	if s.stopping {
 		s.mu.Unlock()
-		_ = nc.Close()
+		doorway.Cut(nc)
 		return
 	}
 	s.conns[c] = struct{}{}

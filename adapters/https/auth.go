@@ -8,6 +8,9 @@ import (
 // authenticate asks the gate who the request comes from.
 func (s *Server) authenticate(c *call) (device.Principal, error) {
 	credential := device.Credential{Protocol: device.HTTP, RemoteAddr: c.r.RemoteAddr}
+	if c.r.TLS != nil && len(c.r.TLS.PeerCertificates) > 0 {
+		credential.CertificateKey = device.KeyHashOf(c.r.TLS.PeerCertificates[0])
+	}
 	user, secret, basic := c.r.BasicAuth()
 	switch {
 	case basic:

@@ -1,22 +1,30 @@
 package https
 
 import (
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tributary-iot/tributary/internal/doorway"
 )
 
 // Config is what an operator may choose of the HTTP door. The zero value of a
 // field means its default, named in its comment.
 type Config struct {
-	Addr            string // host:port to listen on, port 0 picks a free one; 127.0.0.1:8080
-	MaxMessageBytes int    // body of a telemetry message or an answer; 1 MiB
-	MaxHeaderBytes  int    // request line and headers together; 16 KiB
-	MaxConnections  int    // above it a connection is answered 503 and closed; 10,000
-	MaxPolls        int    // open command polls of one device; 16
+	Addr            string      // host:port to listen on, port 0 picks a free one, "off" for none; 127.0.0.1:8080
+	TLSAddr         string      // host:port to listen on with TLS; none
+	TLS             *tls.Config // for TLSAddr
+	MaxMessageBytes int         // body of a telemetry message or an answer; 1 MiB
+	MaxHeaderBytes  int         // request line and headers together; 16 KiB
+	MaxConnections  int         // of both addresses together, WebSockets included; one above it is answered 503 and closed, with TLS closed; 10,000
+	MaxPolls        int         // open command polls of one device; 16
+
+	WebSockets []WebSocket // what else is spoken here; none
+	Origins    []string    // web pages, as https://host:port, that may open WebSockets besides our own; "*" for any; none
 
 	DefaultLock time.Duration // how long a polled command is the device's, unless lock= says; 30 s
 	MaxLock     time.Duration // the most lock= can ask for; 1 h
@@ -45,7 +53,7 @@ func (c Config) withDefaults() Config {
 	setString(&c.Addr, "127.0.0.1:8080")
 	setDefault(&c.MaxMessageBytes, 1<<20)
 	setDefault(&c.MaxHeaderBytes, 16<<10)
-	setDefault(&c.MaxConnections, 10_000)
+	setDefault(&c.MaxConnections, doorway.DefaultMax)
 	setDefault(&c.MaxPolls, 16)
 	setDefault(&c.DefaultLock, 30*time.Second)
 	setDefault(&c.MaxLock, time.Hour)
@@ -67,7 +75,7 @@ func (c Config) withDefaults() Config {
 }
 
 func (c Config) validate() error {
-	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
+	if _, _, err := net.SplitHostPort(c.Addr); err != nil && c.Addr != doorway.Off {
 		return fmt.Errorf("http: address %q is not host:port: %w", c.Addr, err)
 	}
 	for name, n := range map[string]int64{

@@ -13,8 +13,17 @@
 // # Who speaks
 //
 // HTTP Basic (RFC 7617): user "device@tenant", or "device" in tenant default,
-// with the device's secret. A request without Authorization is let in only in
-// open mode. Nothing is remembered from one request to the next.
+// with the device's secret; or over TLS a client certificate of the device. A
+// request with neither is let in only in open mode. Nothing is remembered from
+// one request to the next.
+//
+// # WebSockets
+//
+// At the paths the configuration names a WebSocket (RFC 6455) carries another
+// protocol's bytes, in binary messages: MQTT at /mqtt, AMQP at /amqp. The client
+// must ask for that protocol as subprotocol ("mqtt", "amqp"). Who speaks is that
+// protocol's to find out. A browser's page of another origin is refused (403)
+// unless the configuration names it.
 //
 // # Telemetry
 //

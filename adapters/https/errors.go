@@ -93,8 +93,12 @@ func (s *Server) refuse(c *call, err error) int {
 			return statusGone
 		}
 		p = problem{problemType + own.kind, http.StatusText(own.status), own.status, own.detail}
-		if own.status == http.StatusMethodNotAllowed {
+		switch own.status {
+		case http.StatusMethodNotAllowed:
 			header.Set("Allow", c.route.kind.method())
+		case http.StatusUpgradeRequired:
+			header.Set("Upgrade", "websocket")
+			header.Set("Connection", "Upgrade")
 		}
 	} else {
 		code := device.CodeOf(err)

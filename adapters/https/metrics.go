@@ -10,17 +10,15 @@ import (
 // metrics is everything the door counts. Labels are bounded: our own routes and
 // our own statuses.
 type metrics struct {
-	requests    *prometheus.CounterVec
-	stored      prometheus.Counter // the hot one of requests, resolved once
-	ack         prometheus.Histogram
-	unread      prometheus.Counter
-	connections prometheus.Gauge
-	refused     prometheus.Counter
-	polls       prometheus.Gauge
-	sessions    prometheus.Gauge
-	locks       prometheus.Counter
-	expired     prometheus.Counter
-	panics      prometheus.Counter
+	requests *prometheus.CounterVec
+	stored   prometheus.Counter // the hot one of requests, resolved once
+	ack      prometheus.Histogram
+	unread   prometheus.Counter
+	polls    prometheus.Gauge
+	sessions prometheus.Gauge
+	locks    prometheus.Counter
+	expired  prometheus.Counter
+	panics   prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -40,17 +38,15 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help:    "From the last byte of a telemetry message to its 204.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}),
-		unread:      counter("messages_without_measurements_total", "Messages kept that no decoder took or that held no value."),
-		connections: gauge("connections", "Open connections."),
-		refused:     counter("connections_refused_total", "Connections turned away at the connection limit."),
-		polls:       gauge("polls", "Open command polls and event streams."),
-		sessions:    gauge("sessions", "Devices attached to their mailbox over HTTP."),
-		locks:       counter("locks_total", "Commands handed out under a lock."),
-		expired:     counter("locks_expired_total", "Locks that ran out unsettled."),
-		panics:      counter("panics_total", "Requests that ended in a panic of ours."),
+		unread:   counter("messages_without_measurements_total", "Messages kept that no decoder took or that held no value."),
+		polls:    gauge("polls", "Open command polls and event streams."),
+		sessions: gauge("sessions", "Devices attached to their mailbox over HTTP."),
+		locks:    counter("locks_total", "Commands handed out under a lock."),
+		expired:  counter("locks_expired_total", "Locks that ran out unsettled."),
+		panics:   counter("panics_total", "Requests that ended in a panic of ours."),
 	}
 	m.stored = m.requests.WithLabelValues(routeNames[routeTelemetry], "204")
-	for _, c := range []prometheus.Collector{m.requests, m.ack, m.unread, m.connections, m.refused, m.polls, m.sessions, m.locks, m.expired, m.panics} {
+	for _, c := range []prometheus.Collector{m.requests, m.ack, m.unread, m.polls, m.sessions, m.locks, m.expired, m.panics} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

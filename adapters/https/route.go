@@ -15,10 +15,11 @@ const (
 	routeCommands
 	routeSettle
 	routeResponse
-	routeKinds // how many there are
+	routeWebSocket // not one of parseRoute
+	routeKinds     // how many there are
 )
 
-var routeNames = [routeKinds]string{"none", "telemetry", "commands", "settle", "response"}
+var routeNames = [routeKinds]string{"none", "telemetry", "commands", "settle", "response", "websocket"}
 
 // method is the only one a route takes.
 func (k routeKind) method() string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/internal/doorway"
 )
 
 // Server is the HTTP door, an adapters.Adapter.
@@ -21,7 +23,7 @@ type Server struct {
 	gate     adapters.Gate
 	metrics  *metrics
 	hub      *hub
-	listener net.Listener
+	listener *doorway.Door
 	http     *http.Server
 	receipts sync.Pool
 
@@ -31,15 +33,15 @@ type Server struct {
 
 var _ adapters.Adapter = (*Server)(nil)
 
-// Open validates the configuration and binds the listener.
+// Open validates the configuration and binds the listeners.
 func Open(cfg Config, gate adapters.Gate) (*Server, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", cfg.Addr)
+	listener, err := doorway.Open(cfg.doorway())
 	if err != nil {
-		return nil, fmt.Errorf("http: %w", err)
+		return nil, err
 	}
 	s, err := openOn(listener, cfg, gate)
 	if err != nil {
@@ -48,14 +50,26 @@ func Open(cfg Config, gate adapters.Gate) (*Server, error) {
 	return s, nil
 }
 
-// openOn makes a server of a listener that is already bound; cfg is complete.
-func openOn(listener net.Listener, cfg Config, gate adapters.Gate) (*Server, error) {
+// doorway is what is listened on.
+func (c Config) doorway() doorway.Config {
+	return doorway.Config{
+		Name: "http", Addr: c.Addr, TLSAddr: c.TLSAddr, TLS: c.TLS, Max: c.MaxConnections, Refuse: full,
+		Timeout: c.HeaderTimeout, Logger: c.Logger, Registerer: c.Registerer,
+	}
+}
+
+// full turns a connection away in HTTP's own words.
+func full(conn net.Conn) {
+	_, _ = io.WriteString(conn, "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+}
+
+// openOn makes a server of listeners that are already bound; cfg is complete.
+func openOn(listener *doorway.Door, cfg Config, gate adapters.Gate) (*Server, error) {
 	m, err := newMetrics(cfg.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("http: metrics: %w", err)
 	}
-	s := &Server{cfg: cfg, gate: gate, metrics: m, draining: make(chan struct{})}
-	s.listener = &cappedListener{Listener: listener, free: make(chan struct{}, cfg.MaxConnections), metrics: m}
+	s := &Server{cfg: cfg, gate: gate, metrics: m, listener: listener, draining: make(chan struct{})}
 	s.hub = newHub(cfg, gate, m)
 	s.receipts.New = func() any { return newReceipt() }
 	s.http = &http.Server{
@@ -67,14 +81,14 @@ func openOn(listener net.Listener, cfg Config, gate adapters.Gate) (*Server, err
 		// Long enough for every answer that is not a poll; polls set their own.
 		WriteTimeout: cfg.BodyTimeout + 2*cfg.AckTimeout + cfg.WriteTimeout,
 		ErrorLog:     slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+		Protocols:    new(http.Protocols), // a connection is one request at a time, with TLS too
 	}
+	s.http.Protocols.SetHTTP1(true)
 	return s, nil
 }
 
 // Addrs implements adapters.Adapter.
-func (s *Server) Addrs() map[string]net.Addr {
-	return map[string]net.Addr{"http": s.listener.Addr()}
-}
+func (s *Server) Addrs() map[string]net.Addr { return s.listener.Addrs() }
 
 // Serve implements adapters.Adapter.
 func (s *Server) Serve() error {
@@ -144,6 +158,9 @@ func (s *Server) serve(c *call) (int, error) {
 	var ok bool
 	if c.route, ok = parseRoute(c.r.URL); !ok {
 		c.route = route{}
+		if ws := s.webSocket(c.r.URL.Path); ws != nil {
+			return s.upgrade(c, ws)
+		}
 		return 0, errNoRoute
 	}
 	if c.r.Method != c.route.kind.method() {

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"time"
@@ -11,7 +12,10 @@ import (
 // Config is everything that can be set about the door. A zero field takes its
 // default.
 type Config struct {
-	Addr             string        // host:port to listen on; default 127.0.0.1:1883, port 0 picks a free one
+	Addr             string        // host:port to listen on, port 0 picks a free one, "off" for none; default 127.0.0.1:1883
+	TLSAddr          string        // host:port to listen on with TLS; default none
+	TLS              *tls.Config   // for TLSAddr
+	MaxConnections   int           // of both together; one above it is closed; default 10,000
 	MaxMessageBytes  int           // largest payload taken; default 1 MiB
 	Window           int           // unacknowledged QoS 1 messages of a connection, 1 to 65535; default 256
 	MaxBufferedBytes int           // payload bytes of a connection that the house has not decided about, beyond which nothing is read; default 8 MiB, at least two messages
@@ -61,6 +65,8 @@ func (c Config) validate() error {
 	switch {
 	case c.MaxMessageBytes < 1 || c.MaxMessageBytes > 128<<20:
 		return fmt.Errorf("mqtt: message size limit is %d bytes, it must be 1 to %d", c.MaxMessageBytes, 128<<20)
+	case c.MaxConnections < 0:
+		return fmt.Errorf("mqtt: connection limit is %d, it must be above 0", c.MaxConnections)
 	case c.Window < 1 || c.Window > 65_535:
 		return fmt.Errorf("mqtt: window is %d, it must be 1 to 65535", c.Window)
 	case c.MaxBufferedBytes < 0:

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
 	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/internal/doorway"
 )
 
 // handshake reads CONNECT, finds out who is there and answers. An error means
@@ -90,7 +91,7 @@ func (s *session) admit(c *packet.Connect) error {
 	anonymous := !c.HasUser && !c.HasPassword
 	who, err := s.srv.gate.Authenticate(ctx, device.Credential{
 		Protocol: device.MQTT, User: c.User, Secret: string(c.Password), Anonymous: anonymous,
-		Hint: s.client, RemoteAddr: s.conn.RemoteAddr().String(),
+		CertificateKey: s.certificateKey(), Hint: s.client, RemoteAddr: s.conn.RemoteAddr().String(),
 	})
 	if err != nil {
 		no := refuseConnect(err, anonymous)
@@ -111,6 +112,14 @@ func (s *session) admit(c *packet.Connect) error {
 		return refuseConnect(err, anonymous)
 	}
 	return nil
+}
+
+// certificateKey is the key the client proved to hold over TLS, if it did.
+func (s *session) certificateKey() device.KeyHash {
+	if cert := doorway.PeerCertificate(s.conn); cert != nil {
+		return device.KeyHashOf(cert)
+	}
+	return device.KeyHash{}
 }
 
 // expel ends the session because the house says so.

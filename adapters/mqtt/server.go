@@ -2,16 +2,15 @@ package mqtt
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"runtime/debug"
 	"sync"
-	"time"
 
 	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
 	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/internal/doorway"
 )
 
 // Server is the MQTT door. It implements adapters.Adapter.
@@ -19,7 +18,7 @@ type Server struct {
 	cfg      Config
 	gate     adapters.Gate
 	metrics  *metrics
-	listener net.Listener
+	listener *doorway.Door
 	ctx      context.Context // ends when connections are cut
 	cut      context.CancelFunc
 	acks     sync.Pool // of *pending
@@ -40,7 +39,7 @@ type clientKey struct {
 	client    string
 }
 
-// Open checks the configuration and binds the listener.
+// Open checks the configuration and binds the listeners.
 func Open(cfg Config, gate adapters.Gate) (*Server, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -50,9 +49,12 @@ func Open(cfg Config, gate adapters.Gate) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mqtt: cannot register metrics: %w", err)
 	}
-	ln, err := net.Listen("tcp", cfg.Addr)
+	ln, err := doorway.Open(doorway.Config{
+		Name: "mqtt", Addr: cfg.Addr, TLSAddr: cfg.TLSAddr, TLS: cfg.TLS, Max: cfg.MaxConnections,
+		Timeout: cfg.ConnectTimeout, Logger: cfg.Logger, Registerer: cfg.Registerer,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("mqtt: cannot listen: %w", err)
+		return nil, err
 	}
 	s := &Server{
 		cfg: cfg, gate: gate, metrics: m, listener: ln,
@@ -62,40 +64,28 @@ func Open(cfg Config, gate adapters.Gate) (*Server, error) {
 	return s, nil
 }
 
-// Addrs gives the address of the listener under "mqtt".
-func (s *Server) Addrs() map[string]net.Addr {
-	return map[string]net.Addr{"mqtt": s.listener.Addr()}
-}
+// Addrs gives the addresses of the listeners under "mqtt" and "mqtts".
+func (s *Server) Addrs() map[string]net.Addr { return s.listener.Addrs() }
 
 // Serve accepts connections until Shutdown.
 func (s *Server) Serve() error {
-	backoff := 5 * time.Millisecond
 	for {
 		conn, err := s.listener.Accept()
-		switch {
-		case err == nil:
-			backoff = 5 * time.Millisecond
-			s.start(conn)
-		case errors.Is(err, net.ErrClosed):
-			return nil
-		default: // out of file descriptors, most likely: it passes
-			s.cfg.Logger.Error("cannot accept, trying again", "error", err, "retry_in", backoff)
-			select {
-			case <-time.After(backoff):
-			case <-s.ctx.Done():
-				return nil
-			}
-			backoff = min(2*backoff, time.Second)
+		if err != nil {
+			return nil // only by Shutdown
 		}
+		s.ServeConn(conn)
 	}
 }
 
-func (s *Server) start(conn net.Conn) {
+// ServeConn serves a connection that came some other way, a WebSocket; it
+// returns at once. The connection is closed when the server is stopping.
+func (s *Server) ServeConn(conn net.Conn) {
 	ses := newSession(s, conn)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.drain != nil {
-		_ = conn.Close()
+		doorway.Cut(conn)
 		return
 	}
 	s.sessions[ses] = struct{}{}
@@ -199,7 +189,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.cut()
 	for _, ses := range open {
-		_ = ses.conn.Close()
+		doorway.Cut(ses.conn)
 	}
 	return ctx.Err()
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
+	"github.com/tributary-iot/tributary/internal/doorway"
 )
 
 // output is what waits to be written. The writer runs only while there is
@@ -184,5 +185,5 @@ func (s *session) writeFailed(err error) {
 	s.broken, s.writing = true, false
 	s.endLocked(err)
 	s.change.Broadcast()
-	_ = s.conn.Close() // nothing more can be said; wakes the reader
+	doorway.Cut(s.conn) // nothing more can be said; wakes the reader
 }

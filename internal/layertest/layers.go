@@ -46,11 +46,11 @@ var layers = []room{
 	// the wire codecs are our own (docs/decisions/0002).
 	{path: "adapters", rooms: []string{"device"}},
 	{path: "adapters/adaptertest", rooms: []string{"adapters", "device"}, helper: true},
-	{path: "adapters/mqtt", rooms: []string{"adapters", "adapters/mqtt/packet", "device", "internal/metrics", "normalize"}, others: []string{prometheus}},
+	{path: "adapters/mqtt", rooms: []string{"adapters", "adapters/mqtt/packet", "device", "internal/doorway", "internal/metrics", "normalize"}, others: []string{prometheus}},
 	{path: "adapters/mqtt/packet"},
-	{path: "adapters/amqp", rooms: []string{"adapters", "adapters/amqp/wire", "device", "internal/metrics", "normalize"}, others: []string{prometheus}},
+	{path: "adapters/amqp", rooms: []string{"adapters", "adapters/amqp/wire", "device", "internal/doorway", "internal/metrics", "normalize"}, others: []string{prometheus}},
 	{path: "adapters/amqp/wire"},
-	{path: "adapters/https", rooms: []string{"adapters", "device", "normalize"}, others: []string{prometheus}},
+	{path: "adapters/https", rooms: []string{"adapters", "device", "internal/doorway", "internal/metrics", "normalize"}, others: []string{prometheus, "github.com/gorilla/websocket"}},
 
 	// The belt: alone speaks to NATS; its lower half alone is NATS.
 	{
@@ -111,6 +111,7 @@ var layers = []room{
 	{path: "examples/consumer-go", rooms: []string{"proto/tributary/v1"}, others: []string{"github.com/nats-io/nats.go", protobuf}},
 
 	// Tools, which know no room.
+	{path: "internal/doorway", rooms: []string{"internal/metrics"}, others: []string{prometheus}},
 	{path: "internal/layertest", helper: true},
 	{path: "internal/metrics", others: []string{prometheus}},
 	{path: "internal/options", others: []string{"github.com/alecthomas/kong", "github.com/goccy/go-yaml"}},

@@ -19,6 +19,7 @@ const (
 	MaxSASLFrame         = 512
 	MechAnonymous Symbol = "ANONYMOUS"
 	MechPlain     Symbol = "PLAIN"
+	MechExternal  Symbol = "EXTERNAL"
 )
 
 // SASLMechanisms is the server's offer.
