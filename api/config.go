@@ -1,6 +1,7 @@
 package api
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,8 +12,9 @@ import (
 
 // Config says how a Server works. Zero values get the defaults named.
 type Config struct {
-	Addr  string // default 127.0.0.1:50051; port 0 picks a free one; Off: only Handler answers
-	Token string // required: what callers show as "authorization: Bearer TOKEN"
+	Addr  string      // default 127.0.0.1:50051; port 0 picks a free one; Off: only Handler answers
+	TLS   *tls.Config // nil: plain, which only loopback is fit for
+	Token string      // required: what callers show as "authorization: Bearer TOKEN"
 
 	// MaxRequestBytes bounds a request; default 2 MiB: a command's payload of
 	// 1 MiB and its envelope.

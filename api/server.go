@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -81,7 +83,12 @@ func (s *Server) guards() []grpc.ServerOption {
 
 // options bound what one caller can take of the server.
 func (s *Server) options() []grpc.ServerOption {
+	transport := insecure.NewCredentials()
+	if s.cfg.TLS != nil {
+		transport = credentials.NewTLS(s.cfg.TLS)
+	}
 	return append(s.guards(),
+		grpc.Creds(transport),
 		grpc.MaxConcurrentStreams(256),
 		grpc.MaxHeaderListSize(16<<10),
 		grpc.ConnectionTimeout(10*time.Second),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -20,12 +21,15 @@ type admin struct {
 	server   *http.Server
 }
 
-// openAdmin binds addr. ready answers /readyz, and rest, nil on a node without
+// openAdmin binds addr, with TLS unless secure is nil. ready answers /readyz, and rest, nil on a node without
 // an API, what begins with /v1/ and /openapi.json.
-func openAdmin(addr string, metrics prometheus.Gatherer, ready http.Handler, rest *api.Server) (*admin, error) {
+func openAdmin(addr string, secure *tls.Config, metrics prometheus.Gatherer, ready http.Handler, rest *api.Server) (*admin, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
+	}
+	if secure != nil {
+		listener = tls.NewListener(listener, secure)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))

@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
@@ -35,7 +36,8 @@ type clientCommands struct {
 // clientFlags say which server to talk to and how to print.
 type clientFlags struct {
 	Data      string `default:"tributary-data" type:"path" env:"TRIBUTARY_DATA" placeholder:"DIR" help:"Data directory of the server on this machine: its address and token are read there."`
-	GRPC      string `name:"grpc" env:"TRIBUTARY_SERVER" placeholder:"ADDR" help:"Address of the server, instead of the one in DIR/addresses.json. Loopback only until it speaks TLS: use a tunnel."`
+	GRPC      string `name:"grpc" env:"TRIBUTARY_SERVER" placeholder:"ADDR" help:"Address of the server, instead of the one in DIR/addresses.json. Plain on loopback, TLS elsewhere."`
+	CA        string `name:"ca" type:"path" env:"TRIBUTARY_CA" placeholder:"FILE" help:"Certificate of the authority to trust, in PEM form; speaks TLS on loopback, too. Default: the system's, and DIR/tls/ca.crt."`
 	TokenFile string `type:"path" env:"TRIBUTARY_TOKEN_FILE" placeholder:"FILE" help:"File with the operator's token, instead of DIR/admin.token."`
 	Tenant    string `default:"default" env:"TRIBUTARY_TENANT" placeholder:"NAME" help:"Tenant of the devices; DEVICE@TENANT says it too."`
 	Output    string `short:"o" env:"TRIBUTARY_OUTPUT" enum:"table,json" default:"table" help:"table, or json: one protobuf-JSON object a line."`
@@ -61,8 +63,17 @@ func (f *clientFlags) with(app *kong.Context, do func(*client) error) error {
 	if err != nil {
 		return err
 	}
+	secure, err := clientTLS(addr, f.CA, f.Data)
+	if err != nil {
+		return err
+	}
+	transport := insecure.NewCredentials()
+	if secure != nil {
+		transport = credentials.NewTLS(secure)
+	}
+	addr = reachable(addr)
 	conn, err := grpc.NewClient(addr,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(transport),
 		grpc.WithPerRPCCredentials(operator(token)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
 		grpc.WithDisableServiceConfig(), grpc.WithNoProxy())
@@ -83,9 +94,6 @@ func (f *clientFlags) find() (addr, token string, err error) {
 		if addr, err = f.readAddress(); err != nil {
 			return "", "", err
 		}
-	}
-	if !loopback(addr) {
-		return "", "", fmt.Errorf("%s is not a loopback address, and the token would travel in clear text; use a tunnel to 127.0.0.1", addr)
 	}
 	raw, err := os.ReadFile(f.tokenPath())
 	if err != nil {
@@ -130,6 +138,13 @@ func (f *clientFlags) explain(err error, addr string) error {
 	switch {
 	case told.Code() == codes.Unauthenticated:
 		return fmt.Errorf("the server at %s does not accept the token in %s: is it another server's?", addr, f.tokenPath())
+	case told.Code() == codes.Unavailable && strings.Contains(told.Message(), "x509: certificate signed by unknown authority"):
+		return fmt.Errorf("nobody we trust vouches for the server at %s: name its authority with --ca (the development one is tls/ca.crt of its data directory)", addr)
+	case told.Code() == codes.Unavailable && strings.Contains(told.Message(), "x509: "):
+		_, why, _ := strings.Cut(told.Message(), "x509: ")
+		return fmt.Errorf("the certificate of the server at %s does not hold: %s", addr, strings.TrimSuffix(why, "\""))
+	case told.Code() == codes.Unavailable && strings.Contains(told.Message(), "server preface"):
+		return fmt.Errorf("what answers at %s speaks no plain gRPC: if it speaks TLS, name its authority with --ca", addr)
 	case told.Code() == codes.Unavailable && strings.Contains(told.Message(), "connection error"):
 		return fmt.Errorf("no server answers at %s: start it with `tributary serve --data %s` and try again", addr, f.Data)
 	case told.Code() == codes.Unavailable && strings.Contains(told.Message(), "reading from server"):
@@ -178,7 +193,7 @@ func (t operator) GetRequestMetadata(context.Context, ...string) (map[string]str
 	return map[string]string{"authorization": "Bearer " + string(t)}, nil
 }
 
-// RequireTransportSecurity is false because only loopback addresses are called.
+// RequireTransportSecurity is false for loopback; elsewhere clientTLS sees to it.
 func (operator) RequireTransportSecurity() bool { return false }
 
 // exitError chooses the program's exit code.

@@ -21,12 +21,13 @@ import (
 type serveConfig struct {
 	Config string `key:"-" group:"general" placeholder:"FILE" help:"Read options from this YAML file. The environment and flags say more than it does. \"tributary config check\" tells what is wrong with it."`
 
-	general   `group:"general"`
-	nodeFlags `group:"general"`
-	listeners `group:"listen"`
-	keeping   `group:"keep"`
-	limits    `group:"limits"`
-	logging   `group:"log"`
+	general    `group:"general"`
+	nodeFlags  `group:"general"`
+	listeners  `group:"listen"`
+	encryption `group:"tls"`
+	keeping    `group:"keep"`
+	limits     `group:"limits"`
+	logging    `group:"log"`
 }
 
 // serveGroups are the headings of the options in --help and in the example file.
@@ -34,6 +35,7 @@ func serveGroups() []kong.Group {
 	return []kong.Group{
 		{Key: "general", Title: "The server:"},
 		{Key: "listen", Title: "Doors:", Description: "HOST:PORT, or :PORT for every interface. Port 0 picks a free one; \"off\" closes the door."},
+		{Key: "tls", Title: "TLS:", Description: "Of every door with TLS, and of gRPC, admin and NATS off loopback."},
 		{Key: "keep", Title: "What is kept, and where:"},
 		{Key: "limits", Title: "Limits:"},
 		{Key: "log", Title: "Log lines, on standard error:"},
@@ -50,14 +52,15 @@ type general struct {
 type listeners struct {
 	MQTT  string `name:"mqtt" key:"listen.mqtt" type:"address" default:"127.0.0.1:1883" placeholder:"ADDR" help:"MQTT 3.1.1 and 5."`
 	AMQP  string `name:"amqp" key:"listen.amqp" type:"address" default:"127.0.0.1:5672" placeholder:"ADDR" help:"AMQP 1.0."`
-	HTTP  string `name:"http" key:"listen.http" type:"address" default:"127.0.0.1:8080" placeholder:"ADDR" help:"HTTP for devices."`
-	GRPC  string `name:"grpc" key:"listen.grpc" type:"address" default:"127.0.0.1:50051" placeholder:"ADDR" help:"gRPC for programs and this command line. Loopback only until it speaks TLS."`
-	Admin string `name:"admin" key:"listen.admin" type:"address" default:"127.0.0.1:9090" placeholder:"ADDR" help:"Health, metrics and REST. Loopback only until it speaks TLS."`
+	HTTP  string `name:"http" key:"listen.http" type:"address" default:"127.0.0.1:8080" placeholder:"ADDR" help:"HTTP for devices; MQTT and AMQP over WebSocket at /mqtt and /amqp."`
+	GRPC  string `name:"grpc" key:"listen.grpc" type:"address" default:"127.0.0.1:50051" placeholder:"ADDR" help:"gRPC for programs and this command line. Plain on loopback, with TLS elsewhere."`
+	Admin string `name:"admin" key:"listen.admin" type:"address" default:"127.0.0.1:9090" placeholder:"ADDR" help:"Health, metrics and REST. Plain on loopback, with TLS elsewhere."`
 
-	MQTTS      string `name:"mqtts" key:"listen.mqtts" type:"address" default:"off" placeholder:"ADDR" help:"MQTT over TLS: not built yet, only \"off\"."`
-	AMQPS      string `name:"amqps" key:"listen.amqps" type:"address" default:"off" placeholder:"ADDR" help:"AMQP over TLS: not built yet, only \"off\"."`
-	HTTPS      string `name:"https" key:"listen.https" type:"address" default:"off" placeholder:"ADDR" help:"HTTPS: not built yet, only \"off\"."`
-	NATSListen string `name:"nats-listen" key:"listen.nats" type:"address" default:"127.0.0.1:4222" placeholder:"ADDR" help:"NATS for stream consumers: user \"reader\", password the operator's token, TELEMETRY only. Not with --nats. Loopback only until it speaks TLS."`
+	MQTTS      string   `name:"mqtts" key:"listen.mqtts" type:"address" default:":8883" placeholder:"ADDR" help:"MQTT over TLS. With --open and unless said: 127.0.0.1:8883."`
+	AMQPS      string   `name:"amqps" key:"listen.amqps" type:"address" default:":5671" placeholder:"ADDR" help:"AMQP over TLS. With --open and unless said: 127.0.0.1:5671."`
+	HTTPS      string   `name:"https" key:"listen.https" type:"address" default:":8443" placeholder:"ADDR" help:"HTTP for devices over TLS. With --open and unless said: 127.0.0.1:8443."`
+	NATSListen string   `name:"nats-listen" key:"listen.nats" type:"address" default:"127.0.0.1:4222" placeholder:"ADDR" help:"NATS for stream consumers: user \"reader\", password the operator's token, TELEMETRY only. Not with --nats. Plain on loopback, with TLS elsewhere."`
+	WebOrigins []string `name:"web-origins" key:"listen.web_origins" placeholder:"LIST" example:"https://dashboard.example" help:"Origins of web pages that may open WebSockets, besides the server's own; * for any."`
 }
 
 // keeping is where messages are kept, how surely and how long.
@@ -83,6 +86,7 @@ func (k *keeping) dedupWindow() time.Duration {
 // limits bound what a device may ask of the server, and how long the server takes.
 type limits struct {
 	MaxMessageBytes int           `type:"size" min:"1" max:"1MiB" default:"1MiB" placeholder:"SIZE" help:"Largest payload of a message."`
+	MaxConnections  int           `min:"0" default:"0" placeholder:"N" help:"Open connections of each door. 0: a quarter of the files this process may have open, at most 50000."`
 	RegistryCache   int           `min:"1" default:"65536" placeholder:"N" help:"Devices the registry remembers in memory, about 0.4 KiB each; others are read when they come."`
 	DrainTimeout    time.Duration `min:"1ms" default:"20s" placeholder:"TIME" help:"How long a clean stop may take before connections are cut."`
 }
@@ -99,22 +103,14 @@ const off = options.Off
 // bound. Each mistake is an options.Wrong, so that it is told where it was said.
 func (c *serveConfig) validate() error {
 	_, err := c.storePath()
-	return errors.Join(c.validateDoors(), c.nodeFlags.validate(c), err)
+	return errors.Join(c.validateDoors(), c.nodeFlags.validate(c), c.encryption.validate(), err)
 }
 
 func (c *serveConfig) validateDoors() error {
 	var errs []error
-	for name, addr := range map[string]string{"mqtts": c.MQTTS, "amqps": c.AMQPS, "https": c.HTTPS} {
-		if addr != off {
-			errs = append(errs, options.Wrongf(name, "this door is not built yet; leave it out or say %s", off))
-		}
-	}
-	for name, addr := range map[string]string{"grpc": c.GRPC, "admin": c.Admin, "nats-listen": c.NATSListen} {
-		if addr != off && !loopback(addr) {
-			errs = append(errs, options.Wrongf(name, "%s: only a loopback address is safe until this door speaks TLS; use 127.0.0.1:PORT and a tunnel", addr))
-		}
-	}
-	for name, addr := range map[string]string{"mqtt": c.MQTT, "amqp": c.AMQP, "http": c.HTTP} {
+	for name, addr := range map[string]string{
+		"mqtt": c.MQTT, "amqp": c.AMQP, "http": c.HTTP, "mqtts": c.MQTTS, "amqps": c.AMQPS, "https": c.HTTPS, "nats-listen": c.NATSListen,
+	} {
 		if c.Open && addr != off && !loopback(addr) {
 			errs = append(errs, options.Wrongf(name, "%s with --open would let anybody in from the network; use 127.0.0.1:PORT or leave --open out", addr))
 		}

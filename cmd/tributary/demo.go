@@ -56,5 +56,5 @@ func (d *demoCmd) Run(ctx context.Context) error {
 // and quiet but for what goes wrong. What the environment says is for serve.
 func demoConfig(dir string) (serveConfig, error) {
 	return parseServe("--open", "--data", dir, "--log-level", "warn",
-		"--mqtt", "127.0.0.1:0", "--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0")
+		"--mqtt", "127.0.0.1:0", "--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--mqtts", "127.0.0.1:0", "--amqps", "127.0.0.1:0", "--https", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0")
 }

@@ -58,7 +58,7 @@ func TestExternalNATSWithoutJetStream(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	out, err := program(ctx, "serve", "--data", data, "--nats", startNATS(t, false), "--store", "sqlite:"+data+"/rows.db",
-		"--mqtt", "off", "--amqp", "off", "--http", "off", "--grpc", "off", "--admin", "off", "--nats-listen", "off").CombinedOutput()
+		"--mqtt", "off", "--amqp", "off", "--http", "off", "--grpc", "off", "--admin", "off", "--mqtts", "off", "--amqps", "off", "--https", "off", "--nats-listen", "off").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "JetStream") {
 		t.Errorf("%v, said %q", err, out)
 	}

@@ -51,7 +51,7 @@ func program(ctx context.Context, args ...string) *exec.Cmd {
 func serve(t testing.TB, data string, args ...string) *server {
 	t.Helper()
 	free := []string{"serve", "--data", data, "--mqtt", "127.0.0.1:0", "--amqp", "127.0.0.1:0",
-		"--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0"}
+		"--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--mqtts", "127.0.0.1:0", "--amqps", "127.0.0.1:0", "--https", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0"}
 	s := &server{t: t, data: data, log: &bytes.Buffer{}}
 	// A killed server leaves its addresses behind; they would pass for the new one's.
 	if err := os.Remove(filepath.Join(data, addressesFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {

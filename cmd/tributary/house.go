@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/tributary-iot/tributary/adapters/https"
+	"github.com/tributary-iot/tributary/internal/tlsfiles"
 	"github.com/tributary-iot/tributary/pipeline/embedded"
 )
 
@@ -34,8 +36,11 @@ type house struct {
 	addresses map[string]string // of every open door
 	token     string            // the operator's
 	nats      *embedded.Server  // nil: somebody else runs it
-	ready     readiness
-	parts     []part
+	web       []https.WebSocket // of the doors opened so far
+
+	certificate *tlsfiles.Source // nil: nothing speaks TLS
+	ready       readiness
+	parts       []part
 }
 
 // part is something with a life of its own.

@@ -28,7 +28,7 @@ func (h *house) readers() *embedded.Readers {
 	if h.cfg.NATSListen == off {
 		return nil
 	}
-	return &embedded.Readers{Addr: h.cfg.NATSListen, Password: h.token, Open: h.cfg.Open, Stream: pipeline.TelemetryStream}
+	return &embedded.Readers{Addr: h.cfg.NATSListen, Password: h.token, Open: h.cfg.Open, TLS: h.operatorTLS(h.cfg.NATSListen), Stream: pipeline.TelemetryStream}
 }
 
 // openNATSDoor lets stream consumers in. A server that somebody else runs has

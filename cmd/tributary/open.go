@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/tributary-iot/tributary/adapters"
+	"github.com/tributary-iot/tributary/adapters/https"
 	"github.com/tributary-iot/tributary/api"
 	"github.com/tributary-iot/tributary/command"
 	"github.com/tributary-iot/tributary/pipeline"
@@ -27,6 +28,9 @@ func (h *house) open(ctx context.Context) (err error) {
 	}
 	h.add(part{name: "data directory", stop: func(context.Context) error { return lock.Unlock() }})
 	if h.token, err = prepareData(h.cfg.Data); err != nil {
+		return err
+	}
+	if err := h.openTLS(); err != nil {
 		return err
 	}
 	belt, err := h.openBelt(ctx)
@@ -136,16 +140,27 @@ func (h *house) openCommands(ctx context.Context, belt *pipeline.Belt, node *pip
 	return service, h.followLeases(ctx, leases, node, service)
 }
 
-// openDoors binds every protocol's listener.
+// openDoors binds every protocol's listeners.
 func (h *house) openDoors(g adapters.Gate, maxMessageBytes int) error {
+	most, err := h.cfg.maxConnections(descriptors())
+	if err != nil {
+		return err
+	}
 	for _, d := range doors {
-		addr := d.addr(&h.cfg)
-		if addr == off || !h.cfg.has(d.role) {
+		cfg := doorConfig{maxMessageBytes: maxMessageBytes, maxConnections: most}
+		cfg.addr, cfg.tlsAddr = d.addr(&h.cfg)
+		if cfg.addr == off && cfg.tlsAddr == off || !h.cfg.has(d.role) {
 			continue
 		}
-		adapter, err := d.open(addr, maxMessageBytes, h, g)
+		if cfg.tlsAddr != off {
+			cfg.tls = h.certificate.Devices()
+		}
+		adapter, err := d.open(cfg, h, g)
 		if err != nil {
-			return whenTaken(err, d.name)
+			return whenTaken(err, takenDoor(err, d.name))
+		}
+		if carried, ok := adapter.(interface{ ServeConn(net.Conn) }); ok {
+			h.web = append(h.web, https.WebSocket{Path: "/" + d.name, Subprotocol: d.name, Serve: carried.ServeConn})
 		}
 		var at []string
 		for name, addr := range adapter.Addrs() {
@@ -165,7 +180,7 @@ func (h *house) openAPI(needs api.Needs) (*api.Server, error) {
 		return nil, nil
 	}
 	server, err := api.Open(api.Config{
-		Addr: h.cfg.GRPC, Token: h.token, Logger: h.log.With("room", "api"), Registerer: h.metrics,
+		Addr: h.cfg.GRPC, TLS: h.operatorTLS(h.cfg.GRPC), Token: h.token, Logger: h.log.With("room", "api"), Registerer: h.metrics,
 	}, needs)
 	if err != nil {
 		return nil, whenTaken(err, "grpc")
@@ -183,12 +198,20 @@ func (h *house) openAdmin(rest *api.Server) error {
 	if h.cfg.Admin == off {
 		return nil
 	}
-	a, err := openAdmin(h.cfg.Admin, h.metrics, &h.ready, rest)
+	a, err := openAdmin(h.cfg.Admin, h.operatorTLS(h.cfg.Admin), h.metrics, &h.ready, rest)
 	if err != nil {
 		return whenTaken(err, "admin")
 	}
 	h.listens("admin", a.listener.Addr(), a.Serve, a.Shutdown)
 	return nil
+}
+
+// takenDoor is the flag of the door's listener that an error is about.
+func takenDoor(err error, name string) string {
+	if strings.HasPrefix(err.Error(), name+"s:") {
+		return name + "s"
+	}
+	return name
 }
 
 // whenTaken says what to do when an address is in use.

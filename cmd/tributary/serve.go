@@ -46,6 +46,9 @@ func (s *serveCmd) AfterApply(app *kong.Context, env options.Environment) error 
 		s.Config = env[options.Prefix+"CONFIG"]
 	}
 	s.settled = options.Settle(app, s.Config, env)
+	if s.Open {
+		s.keepInside(s.settled.Said)
+	}
 	s.settled.Add(s.validate())
 	return nil
 }

@@ -201,11 +201,11 @@ func TestDemoEndsWell(t *testing.T) {
 // TestServeRefusesWhatIsNotSafe lists command lines that must not start a server.
 func TestServeRefusesWhatIsNotSafe(t *testing.T) {
 	for _, c := range []struct{ flags, want string }{
-		{"--mqtts :8883", "not built yet"},
-		{"--grpc 0.0.0.0:0", "loopback"},
-		{"--admin :0", "loopback"},
-		{"--nats-listen 0.0.0.0:0", "loopback"},
 		{"--open --mqtt 0.0.0.0:0", "--open"},
+		{"--open --mqtts :8883", "--open"},
+		{"--open --nats-listen :4222", "--open"},
+		{"--tls-cert-file x.crt", "--tls-key-file"},
+		{"--max-connections 2000000000", "ulimit"},
 		{"--nats nats://127.0.0.1:1", "--store"},
 		{"--store postgres://x", "sqlite"},
 		{"--max-message-bytes 0", "1MiB"},
@@ -228,7 +228,7 @@ func TestSecondServerOnOneDirectory(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	out, err := program(ctx, "serve", "--data", data, "--open", "--mqtt", "127.0.0.1:0", "--amqp", "127.0.0.1:0",
-		"--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0").CombinedOutput()
+		"--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--mqtts", "127.0.0.1:0", "--amqps", "127.0.0.1:0", "--https", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), data) {
 		t.Errorf("a second server: %v, %q", err, out)
 	}

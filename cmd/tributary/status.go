@@ -18,7 +18,8 @@ import (
 // statusCmd prints whether a server is ready, part by part.
 type statusCmd struct {
 	Data   string `default:"tributary-data" type:"path" env:"TRIBUTARY_DATA" placeholder:"DIR" help:"Data directory of the server on this machine: its address is read there."`
-	Admin  string `env:"TRIBUTARY_ADMIN" placeholder:"URL" help:"Where the server's admin listener is, instead of the address in DIR/addresses.json: http://HOST:PORT."`
+	Admin  string `env:"TRIBUTARY_ADMIN" placeholder:"URL" help:"Where the server's admin listener is, instead of the address in DIR/addresses.json: http://HOST:PORT, or https."`
+	CA     string `name:"ca" type:"path" env:"TRIBUTARY_CA" placeholder:"FILE" help:"Certificate of the authority to trust. Default: the system's, and DIR/tls/ca.crt."`
 	Output string `short:"o" env:"TRIBUTARY_OUTPUT" enum:"table,json" default:"table" help:"table, or json: one object."`
 }
 
@@ -39,9 +40,15 @@ func (c *statusCmd) Run(ctx context.Context, app *kong.Context) error {
 		if err != nil {
 			return err
 		}
-		url = "http://" + addr
+		if url = "http://" + addr; encrypts(addr) {
+			url = "https://" + reachable(addr)
+		}
 	}
-	now, err := askReadiness(ctx, url)
+	secure, err := clientTLS("", c.CA, c.Data) // used where the URL says https
+	if err != nil {
+		return err
+	}
+	now, err := askReadiness(ctx, &http.Client{Transport: &http.Transport{TLSClientConfig: secure}}, url)
 	if err != nil {
 		return fmt.Errorf("the server at %s does not say how it is: %w", url, err)
 	}
@@ -74,14 +81,14 @@ func (c *statusCmd) address() (string, error) {
 	return addresses["admin"], nil
 }
 
-func askReadiness(ctx context.Context, url string) (*readyReport, error) {
+func askReadiness(ctx context.Context, client *http.Client, url string) (*readyReport, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/readyz?format=json", nil)
 	if err != nil {
 		return nil, err
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return nil, err
 	}

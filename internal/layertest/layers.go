@@ -94,7 +94,7 @@ var layers = []room{
 	// The wiring, and the clients it ships.
 	{
 		path:  "cmd/tributary",
-		rooms: append([]string{"cmd/tributary/bench", "cmd/tributary/demo", "internal/options"}, everyRoom...),
+		rooms: append([]string{"cmd/tributary/bench", "cmd/tributary/demo", "internal/tlsfiles", "internal/options"}, everyRoom...),
 		others: []string{
 			"github.com/alecthomas/kong", "github.com/gofrs/flock", "github.com/oklog/ulid/v2", "golang.org/x/sync", "golang.org/x/term",
 			grpc, protobuf, prometheus,
@@ -116,4 +116,5 @@ var layers = []room{
 	{path: "internal/metrics", others: []string{prometheus}},
 	{path: "internal/options", others: []string{"github.com/alecthomas/kong", "github.com/goccy/go-yaml"}},
 	{path: "internal/peer", helper: true},
+	{path: "internal/tlsfiles", rooms: []string{"internal/metrics"}, others: []string{prometheus}},
 }

@@ -177,6 +177,12 @@ type Value struct {
 	From string // FILE:LINE:COLUMN, TRIBUTARY_…, --flag or "default"
 }
 
+// Said reports whether anybody said what the flag is, so that it is no default.
+func (s *Settled) Said(flag string) bool {
+	_, said := s.from[flag]
+	return said
+}
+
 // Values answers every option as it stands, for people.
 func (s *Settled) Values() []Value {
 	var all []Value

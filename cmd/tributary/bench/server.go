@@ -43,7 +43,7 @@ func startTributary(ctx context.Context, binary, durability string) (*server, er
 		return nil, err
 	}
 	args := []string{"serve", "--open", "--data", dir, "--durability", durability,
-		"--mqtt", "127.0.0.1:0", "--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--nats-listen", "off"}
+		"--mqtt", "127.0.0.1:0", "--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--mqtts", "off", "--amqps", "off", "--https", "off", "--nats-listen", "off"}
 	s, err := start(dir, exec.CommandContext(ctx, binary, args...))
 	if err != nil {
 		return nil, err
