@@ -20,7 +20,7 @@ func (d *Door) accept(l net.Listener, secure bool) {
 		case d.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return
 		default: // out of file descriptors, most likely: it passes
-			d.cfg.Logger.Error(d.cfg.Name+": cannot accept, trying again", "error", err, "in", pause)
+			d.cfg.Logger.Error("cannot accept, trying again", "error", err, "retry_in", pause)
 			select {
 			case <-time.After(pause):
 			case <-d.ctx.Done():
@@ -58,7 +58,7 @@ func (d *Door) admit(conn net.Conn, secure bool) {
 func (d *Door) shake(s *socket) {
 	defer func() {
 		if p := recover(); p != nil {
-			d.cfg.Logger.Error(d.cfg.Name+"s: a handshake failed by our fault", "panic", p, "stack", string(debug.Stack()))
+			d.cfg.Logger.Error("a TLS handshake failed by our fault", "panic", p, "stack", string(debug.Stack()))
 			_ = s.Close()
 		}
 	}()
@@ -70,7 +70,7 @@ func (d *Door) shake(s *socket) {
 			result = "busy"
 		}
 		d.handshakes.WithLabelValues(result).Inc()
-		d.cfg.Logger.Debug(d.cfg.Name+"s: TLS handshake failed", "remote", s.RemoteAddr().String(), "error", err)
+		d.cfg.Logger.Debug("TLS handshake failed", "remote", s.RemoteAddr().String(), "error", err)
 		_ = s.Close()
 		return
 	}

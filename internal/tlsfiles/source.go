@@ -85,7 +85,7 @@ func Open(cfg Config) (*Source, error) {
 		return nil, fmt.Errorf("tls: %s and %s: %w", s.cfg.Cert, s.cfg.Key, err)
 	}
 	if left := time.Until(cert.Leaf.NotAfter); left < 0 {
-		cfg.Logger.Error("tls: the certificate has expired; put a new one in its place", "file", s.cfg.Cert, "expired", cert.Leaf.NotAfter)
+		cfg.Logger.Error("the certificate has expired; put a new one in its place", "certificate", s.cfg.Cert, "expires", cert.Leaf.NotAfter)
 	}
 	s.take(cert, sumOf(certPEM, keyPEM))
 	return s, nil
@@ -167,7 +167,7 @@ func (s *Source) Look() {
 	}
 	s.take(cert, sum)
 	s.reloads.WithLabelValues("taken").Inc()
-	s.cfg.Logger.Info("tls: a new certificate is in use", "file", s.cfg.Cert, "expires", cert.Leaf.NotAfter)
+	s.cfg.Logger.Info("a new certificate is in use", "certificate", s.cfg.Cert, "expires", cert.Leaf.NotAfter)
 }
 
 func (s *Source) refuse(sum [sha256.Size]byte, err error) {
@@ -178,8 +178,7 @@ func (s *Source) refuse(sum [sha256.Size]byte, err error) {
 	if !s.told {
 		s.told = true
 		s.reloads.WithLabelValues("refused").Inc()
-		s.cfg.Logger.Error("tls: the changed certificate files cannot be used; the certificate before them stays",
-			"certificate", s.cfg.Cert, "key", s.cfg.Key, "error", err)
+		s.cfg.Logger.Error("the changed certificate or its key cannot be used; the one before stays", "certificate", s.cfg.Cert, "error", err)
 	}
 }
 
