@@ -99,4 +99,9 @@ type Refusal struct {
 	Raw         []byte // what came, cut by the receiver to a bound
 	ContentType string
 	Err         error // why: its code and message are kept
+
+	// Message is what was made of it when only its payload could not be read
+	// (Raw, which it need not hold): with it the letter can be replayed once the
+	// payload can be. Nil for every other reason.
+	Message *device.Message
 }

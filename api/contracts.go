@@ -8,7 +8,7 @@ import (
 	"github.com/tributary-iot/tributary/storage"
 )
 
-// Needs is what the API asks of the house. Everything but Barrier is required.
+// Needs is what the API asks of the house. Everything but Barrier and DeadLetters is required.
 type Needs struct {
 	Devices  Devices
 	Commands Commands
@@ -16,6 +16,25 @@ type Needs struct {
 	Feed     Feed
 	Presence Presence
 	Barrier  Barrier
+
+	DeadLetters DeadLetters // nil: there is no such service here
+}
+
+// DeadLetters is what was not kept. Errors: NotFound, Invalid, Unavailable.
+type DeadLetters interface {
+	// Letters answers those that match, oldest first, and what After must be for
+	// the next page: zero when there is none.
+	Letters(ctx context.Context, q device.DeadLetterQuery) ([]device.DeadLetter, device.Position, error)
+
+	Letter(ctx context.Context, tenant string, at device.Position) (device.DeadLetter, error)
+
+	// Replay reads the message of a letter anew, submits it, and removes the
+	// letter once it is acknowledged. Precondition when the letter holds no
+	// message; Undecodable, Invalid or TooLarge when it still cannot be kept.
+	Replay(ctx context.Context, l device.DeadLetter) error
+
+	// Remove removes a letter for good; one that is gone is no error.
+	Remove(ctx context.Context, at device.Position) error
 }
 
 // Devices is who may speak. Errors: NotFound, Conflict (an existing name, a

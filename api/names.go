@@ -12,6 +12,7 @@ import (
 //	tenants/{tenant}
 //	tenants/{tenant}/devices/{device}
 //	tenants/{tenant}/devices/{device}/commands/{id}
+//	tenants/{tenant}/devices/{device}/deadLetters/{id}
 //
 // An id stands as it is, but for "%" (written %25) and the id "-" (written
 // %2D), because "-" alone means any. When read, every %XX is understood.
@@ -32,6 +33,11 @@ func DeviceName(tenant, devicename string) string {
 // since a command's id is enough to find it.
 func CommandName(tenant, devicename, id string) string {
 	return DeviceName(tenant, devicename) + "/commands/" + escapeID(id)
+}
+
+// DeadLetterName is the resource name of a dead letter; devicename may be empty.
+func DeadLetterName(tenant, devicename, id string) string {
+	return DeviceName(tenant, devicename) + "/deadLetters/" + escapeID(id)
 }
 
 func orAny(id string) string {

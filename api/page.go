@@ -66,6 +66,8 @@ func (p pager[T]) collect(cursor string) (page []T, next string, err error) {
 	}
 }
 
+var errPageToken = device.Errorf(device.Invalid, "page_token is not one this call gave; leave it out to begin anew")
+
 // nameToken is a page token that goes on after a device name.
 func nameToken(name string) string { return base64.RawURLEncoding.EncodeToString([]byte("n" + name)) }
 
@@ -76,7 +78,7 @@ func parseNameToken(token string) (string, error) {
 	}
 	b, err := base64.RawURLEncoding.DecodeString(token[:min(len(token), 2*device.MaxDeviceBytes)])
 	if err != nil || len(b) < 2 || b[0] != 'n' {
-		return "", device.Errorf(device.Invalid, "page_token is not one this call gave; leave it out to begin anew")
+		return "", errPageToken
 	}
 	return string(b[1:]), nil
 }
@@ -84,7 +86,7 @@ func parseNameToken(token string) (string, error) {
 // checkToken bounds a store's cursor before the store sees it.
 func checkToken(token string) error {
 	if len(token) > 1024 {
-		return device.Errorf(device.Invalid, "page_token is not one this call gave; leave it out to begin anew")
+		return errPageToken
 	}
 	return nil
 }

@@ -27,6 +27,7 @@ var services = []struct {
 	{func(s *Server, g grpc.ServiceRegistrar) { pb.RegisterCommandServiceServer(g, &commands{s: s}) }, pb.RegisterCommandServiceHandler},
 	{func(s *Server, g grpc.ServiceRegistrar) { pb.RegisterTelemetryServiceServer(g, &telemetry{s: s}) }, pb.RegisterTelemetryServiceHandler},
 	{func(s *Server, g grpc.ServiceRegistrar) { pb.RegisterPresenceServiceServer(g, &presence{s: s}) }, pb.RegisterPresenceServiceHandler},
+	{func(s *Server, g grpc.ServiceRegistrar) { pb.RegisterDeadLetterServiceServer(g, newDeadLetters(s)) }, pb.RegisterDeadLetterServiceHandler},
 }
 
 // Handler answers REST: /v1/tenants/… as the annotations in proto/ say, and

@@ -39,6 +39,16 @@ func (c Code) String() string {
 	return "internal"
 }
 
+// ParseCode is the reverse of String; ok is false for any other text.
+func ParseCode(s string) (c Code, ok bool) {
+	for i, name := range codeNames {
+		if name == s {
+			return Code(i), true
+		}
+	}
+	return Internal, false
+}
+
 // Retryable reports whether the very same request may succeed later.
 func (c Code) Retryable() bool { return c == Internal || c == Busy || c == Unavailable }
 

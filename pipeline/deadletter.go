@@ -3,6 +3,7 @@ package pipeline
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"strconv"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/device/devicepb"
 )
 
 // The headers of a dead letter; its body is the raw bytes, cut to maxDeadBytes.
@@ -22,11 +24,13 @@ const (
 	HeaderContentType = "Tributary-Content-Type" // as declared
 	HeaderStream      = "Tributary-Stream"       // when it had been in a stream: which,
 	HeaderSequence    = "Tributary-Sequence"     // and where
+	HeaderEpoch       = "Tributary-Epoch"        // of the sequence
 	HeaderLength      = "Tributary-Length"       // of the raw bytes before the cut
+	HeaderMessage     = "Tributary-Message"      // to replay it: the message without payload and measurements, in base64
 )
 
 const (
-	maxDeadBytes  = 64 << 10 // of the raw bytes
+	maxDeadBytes  = 64 << 10 // of the raw bytes of a refusal; of what was acknowledged as many as fit
 	maxDeadText   = 1 << 10  // of each header
 	deadQueueSize = 1000     // refusals waiting to be written; more are dropped and counted
 )
@@ -36,7 +40,7 @@ type deadLetter struct {
 	adapters.Refusal
 	length int    // of Raw before it was cut
 	stream string // "" for one refused at a door
-	seq    uint64
+	at     device.Position
 }
 
 // deadLetters writes refusals in the background.
@@ -73,6 +77,11 @@ func (b *Belt) Refused(r adapters.Refusal) {
 	d := b.deadLetters
 	l := deadLetter{Refusal: r, length: len(r.Raw)}
 	l.Raw = bytes.Clone(r.Raw[:min(len(r.Raw), maxDeadBytes)])
+	if l.Message != nil { // the payload is Raw, and must not be held beside it
+		unread := *l.Message
+		unread.Payload, unread.Measurements = nil, nil
+		l.Message = &unread
+	}
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	if !d.shut {
@@ -90,6 +99,7 @@ func (b *Belt) Refused(r adapters.Refusal) {
 // returns when that is durable.
 func (b *Belt) bury(ctx context.Context, l deadLetter, why string) error {
 	it := l.item()
+	it.body = it.body[:min(len(it.body), b.maxBody-headerRoom(it.header))]
 	_, err := b.letters.publishWait(ctx, it)
 	if err == nil {
 		b.metrics.deadLetters.WithLabelValues(why).Inc()
@@ -128,11 +138,15 @@ func (l *deadLetter) item() item {
 	set(HeaderAddress, l.Address)
 	set(HeaderContentType, l.ContentType)
 	set(HeaderStream, l.stream)
-	if l.seq != 0 {
-		set(HeaderSequence, strconv.FormatUint(l.seq, 10))
+	if l.at.Seq != 0 {
+		set(HeaderSequence, strconv.FormatUint(l.at.Seq, 10))
+		set(HeaderEpoch, strconv.FormatUint(l.at.Epoch, 10))
 	}
 	set(HeaderLength, strconv.Itoa(l.length))
-	return item{subject: deadLetterSubject(l.Device), header: h, body: l.Raw[:min(len(l.Raw), maxDeadBytes)]}
+	if l.Message != nil {
+		h.Set(HeaderMessage, base64.StdEncoding.EncodeToString(devicepb.MarshalMessage(l.Message)))
+	}
+	return item{subject: deadLetterSubject(l.Device), header: h, body: l.Raw}
 }
 
 // headerText makes text fit for one header line: no line breaks or other

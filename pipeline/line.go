@@ -66,13 +66,15 @@ func (l *line) take(ctx context.Context, r raw) (entry, error) {
 
 // bury repeats until the dead letter is durable: the line must not go on without.
 func (l *line) bury(ctx context.Context, r raw, reason error, why string) error {
-	letter := deadLetter{Refusal: adapters.Refusal{Address: r.subject, Raw: r.body, Err: reason}, length: len(r.body), stream: l.stream, seq: r.seq}
+	letter := deadLetter{Refusal: adapters.Refusal{Address: r.subject, Raw: r.body, Err: reason}, length: len(r.body), stream: l.stream, at: l.placeOf(r)}
 	if id, _, err := ParseTelemetrySubject(r.subject); err == nil {
 		letter.Device = id
 	} else if id, err := parseDeviceSubject(commandRoot, r.subject); err == nil {
 		letter.Device = id
 	} else if id, err := parseDeviceSubject(commandEventRoot, r.subject); err == nil {
 		letter.Device = id
+	} else { // of nobody we know; who looks for it finds it in the usual tenant
+		letter.Device = device.ID{Tenant: device.DefaultTenant, Device: "unknown"}
 	}
 	l.p.b.log.Error("message cannot be stored, it goes to the dead letters", "stream", l.stream, "seq", r.seq, "error", reason)
 	for wait := l.p.opts.RetryMin; ; wait = min(2*wait, l.p.opts.RetryMax) {
@@ -85,6 +87,12 @@ func (l *line) bury(ctx context.Context, r raw, reason error, why string) error 
 			return ctx.Err()
 		}
 	}
+}
+
+// placeOf is where in the stream's lives a message stands.
+func (l *line) placeOf(r raw) device.Position {
+	pos, _ := l.position()
+	return device.Position{Epoch: pos.Epoch, Seq: r.seq}
 }
 
 // write commits batches until the entries end or the store's position is not

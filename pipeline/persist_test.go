@@ -217,7 +217,7 @@ func TestPoisonGoesToTheDeadLetters(t *testing.T) {
 		return nil
 	})
 	want := []string{"deadletter.t.garbage undecodable TELEMETRY 6", "deadletter.t.liar undecodable TELEMETRY 7",
-		"deadletter.%.% undecodable TELEMETRY 8", "deadletter.default.unstorable invalid TELEMETRY 9"}
+		"deadletter.default.unknown undecodable TELEMETRY 8", "deadletter.default.unstorable invalid TELEMETRY 9"}
 	if fmt.Sprint(codes) != fmt.Sprint(want) {
 		t.Errorf("dead letters:\n%q, want\n%q", codes, want)
 	}

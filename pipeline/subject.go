@@ -105,6 +105,14 @@ func deadLetterSubject(id device.ID) string {
 	return string(appendDevice([]byte(deadLetterRoot), id))
 }
 
+// deadLetterFilter is those of a device, or of all of a tenant's for "".
+func deadLetterFilter(tenant, devicename string) string {
+	if devicename == "" {
+		return deadLetterRoot + "." + string(appendLevel(nil, tenant, subjectEscape)) + ".*"
+	}
+	return deadLetterSubject(device.ID{Tenant: tenant, Device: devicename})
+}
+
 // leaseSubject is where the sessions of a device take its lease.
 func leaseSubject(id device.ID) string {
 	return string(appendDevice([]byte(leaseRoot), id))

@@ -71,7 +71,8 @@ func decodeMessage(raw []byte, limit int) (wire.Message, error) {
 	return m, nil
 }
 
-// toTelemetry makes a message of one for the telemetry of a device.
+// toTelemetry makes a message of one for the telemetry of a device. Beside an
+// error it answers the message when only its payload could not be read.
 func toTelemetry(in *wire.Message, to route, settled bool) (*device.Message, error) {
 	attributes := eventAttributes(in.Properties)
 	m := &device.Message{

@@ -34,7 +34,7 @@ func (c *conn) deliver(d *delivery) {
 		c.metrics.answers.Inc()
 		err = c.respond(&m, to, done)
 	} else {
-		err = c.submit(&m, to, d.settled, done)
+		err = c.submit(&m, to, d, done)
 	}
 	if err != nil {
 		done(err)
@@ -48,9 +48,10 @@ func (c *conn) decode(d *delivery) (wire.Message, error) {
 	return decodeMessage(d.data, c.cfg.MaxMessageBytes)
 }
 
-func (c *conn) submit(in *wire.Message, to route, settled bool, done func(error)) error {
-	m, err := toTelemetry(in, to, settled)
+func (c *conn) submit(in *wire.Message, to route, d *delivery, done func(error)) error {
+	m, err := toTelemetry(in, to, d.settled)
 	if err != nil {
+		d.unread = m
 		return err
 	}
 	c.metrics.in[m.QoS].Inc()
@@ -111,5 +112,6 @@ func (c *conn) refused(d *delivery, m *wire.Message, err error) {
 	}
 	c.gate.Refused(adapters.Refusal{
 		Device: id, Protocol: device.AMQP, Address: at, Raw: cut(raw), ContentType: string(m.ContentType), Err: err,
+		Message: d.unread,
 	})
 }

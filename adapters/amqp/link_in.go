@@ -33,6 +33,7 @@ type delivery struct {
 	settled bool   // QoS 0: no outcome is told
 	format  uint32 // message-format; 0 is the only one we read
 	data    []byte
+	unread  *device.Message // when its payload could not be read
 }
 
 // attachSender answers a peer that wants to send.

@@ -32,14 +32,15 @@ func (s *Server) authenticate(c *call) (device.Principal, error) {
 func (s *Server) refuseSpeaker(c *call, err error) error {
 	if c.route.kind == routeTelemetry {
 		body, _ := readBody(c.r, s.cfg.MaxMessageBytes) // what came before the fault is the trail
-		s.leaveTrail(c, c.principal.ID, body, err)
+		s.leaveTrail(c, c.principal.ID, body, err, nil)
 	}
 	return err
 }
 
-// leaveTrail tells the gate of a message that was not kept. What may be kept
-// when sent again leaves none.
-func (s *Server) leaveTrail(c *call, id device.ID, raw []byte, err error) {
+// leaveTrail tells the gate of a message that was not kept; unread is what was
+// made of it when only its payload could not be read. What may be kept when sent
+// again leaves none.
+func (s *Server) leaveTrail(c *call, id device.ID, raw []byte, err error, unread *device.Message) {
 	if device.CodeOf(err).Retryable() || id.Validate() != nil {
 		return
 	}
@@ -50,5 +51,6 @@ func (s *Server) leaveTrail(c *call, id device.ID, raw []byte, err error) {
 		Raw:         raw,
 		ContentType: c.r.Header.Get("Content-Type"),
 		Err:         err,
+		Message:     unread,
 	})
 }

@@ -16,19 +16,24 @@ import (
 const headerEvent = "Ce-"
 
 // decode reads the measurements of a request's message: of several when it is a
-// batch of CloudEvents (section 3.3).
+// batch of CloudEvents (section 3.3). Beside an error it answers the message when
+// only its payload could not be read.
 func decode(h http.Header, m *device.Message) ([]*device.Message, error) {
 	if normalize.IsBatch(m.ContentType) {
-		return normalize.Batch(m)
+		messages, err := normalize.Batch(m)
+		if err != nil {
+			return []*device.Message{m}, err
+		}
+		return messages, nil
 	}
 	attributes, err := eventAttributes(h)
 	if err == nil && attributes != nil {
 		err = normalize.CloudEvent(m, attributes)
 	}
-	if err == nil {
-		err = normalize.Message(m)
+	if err != nil {
+		return nil, err
 	}
-	return []*device.Message{m}, err
+	return []*device.Message{m}, normalize.Message(m)
 }
 
 // eventAttributes gives the attributes of an event in binary mode, nil when the

@@ -22,18 +22,23 @@ func (s *Server) postTelemetry(c *call) (int, error) {
 	body, err := readBody(c.r, s.cfg.MaxMessageBytes)
 	if err != nil {
 		if isTooLarge(err) {
-			s.leaveTrail(c, c.device, body, err)
+			s.leaveTrail(c, c.device, body, err, nil)
 		}
 		return 0, err
 	}
 	received := time.Now()
 	messages, err := s.messages(c, body, received)
-	if err == nil {
-		c.bodyRead()
-		err = s.store(c.r.Context(), messages)
-	}
 	if err != nil {
-		s.leaveTrail(c, c.device, body, err)
+		var unread *device.Message
+		if len(messages) > 0 {
+			unread = messages[0]
+		}
+		s.leaveTrail(c, c.device, body, err, unread)
+		return 0, err
+	}
+	c.bodyRead()
+	if err := s.store(c.r.Context(), messages); err != nil {
+		s.leaveTrail(c, c.device, body, err, nil)
 		return 0, err
 	}
 	s.metrics.acked(received)
@@ -41,7 +46,8 @@ func (s *Server) postTelemetry(c *call) (int, error) {
 }
 
 // messages makes the words of a request, one message unless it is a batch of
-// CloudEvents; identity comes from its credential.
+// CloudEvents; identity comes from its credential. Beside an error it answers the
+// message of which only the payload could not be read.
 func (s *Server) messages(c *call, body []byte, received time.Time) ([]*device.Message, error) {
 	m := &device.Message{
 		Tenant:      c.device.Tenant,
@@ -62,7 +68,7 @@ func (s *Server) messages(c *call, body []byte, received time.Time) ([]*device.M
 	}
 	messages, err := decode(c.r.Header, m)
 	if err != nil {
-		return nil, err
+		return messages, err
 	}
 	for _, m := range messages {
 		if len(m.Measurements) == 0 {

@@ -31,6 +31,7 @@ type pending struct {
 	topic       string
 	contentType string
 	payload     []byte
+	unread      *device.Message // its payload could not be read
 }
 
 // looseFactor times the window is how many QoS 0 messages of a connection may
@@ -128,6 +129,7 @@ func (a *pending) refused(err error) {
 		return
 	}
 	r := refusalOf(a.device, a.topic, a.payload, a.contentType, err)
+	r.Message = a.unread
 	s.srv.background(func() { s.srv.gate.Refused(r) })
 }
 

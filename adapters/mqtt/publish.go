@@ -116,6 +116,7 @@ func (s *session) telemetry(p *packet.Publish, r route, a *pending) error {
 		a.contentType = m.ContentType
 	}
 	if err := normalize.Message(m); err != nil {
+		a.unread = m
 		return err
 	}
 	if len(m.Measurements) == 0 {

@@ -29,8 +29,10 @@ type clientCommands struct {
 	Query    queryCmd    `cmd:"" help:"Print what a device said, newest N, oldest first."`
 	Latest   latestCmd   `cmd:"" help:"Print the last value of everything devices measure."`
 	Tail     tailCmd     `cmd:"" help:"Print messages as they are stored."`
-	Presence presenceCmd `cmd:"" help:"Print who is connected, and who comes and goes."`
-	Status   statusCmd   `cmd:"" help:"Print whether the server is ready, part by part."`
+
+	Deadletter deadletterCmd `cmd:"" help:"See messages that were not kept, and why; try them again."`
+	Presence   presenceCmd   `cmd:"" help:"Print who is connected, and who comes and goes."`
+	Status     statusCmd     `cmd:"" help:"Print whether the server is ready, part by part."`
 }
 
 // clientFlags say which server to talk to and how to print.
@@ -50,6 +52,7 @@ type client struct {
 	devices   pb.DeviceServiceClient
 	commands  pb.CommandServiceClient
 	telemetry pb.TelemetryServiceClient
+	letters   pb.DeadLetterServiceClient
 	out       *output
 }
 
@@ -83,7 +86,7 @@ func (f *clientFlags) with(app *kong.Context, do func(*client) error) error {
 	defer conn.Close()
 	c := &client{
 		flags: f, conn: conn, devices: pb.NewDeviceServiceClient(conn), commands: pb.NewCommandServiceClient(conn),
-		telemetry: pb.NewTelemetryServiceClient(conn), out: newOutput(app.Stdout, app.Stderr, f.Output == "json"),
+		telemetry: pb.NewTelemetryServiceClient(conn), letters: pb.NewDeadLetterServiceClient(conn), out: newOutput(app.Stdout, app.Stderr, f.Output == "json"),
 	}
 	return f.explain(errors.Join(do(c), c.out.close()), addr)
 }

@@ -64,7 +64,7 @@ func (h *house) open(ctx context.Context) (err error) {
 	if err := h.openNATSDoor(ctx); err != nil {
 		return err
 	}
-	needs := api.Needs{Devices: devices, Commands: commands, Reader: store, Feed: liveFeed{belt}, Presence: sessionList{sessions}, Barrier: store.barrier}
+	needs := api.Needs{Devices: devices, Commands: commands, Reader: store, Feed: liveFeed{belt}, Presence: sessionList{sessions}, Barrier: store.barrier, DeadLetters: letterBox{belt}}
 	rest, err := h.openAPI(needs)
 	if err != nil {
 		return err
