@@ -40,7 +40,7 @@ type timesAsked interface {
 }
 
 func letterQuery(req lettersAsked) (q device.DeadLetterQuery, err error) {
-	id, err := parseDevices(req.GetParent())
+	id, err := parseScope(req.GetParent())
 	if err != nil {
 		return q, err
 	}

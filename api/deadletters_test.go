@@ -124,7 +124,7 @@ func TestDeadLetterService(t *testing.T) {
 			t.Errorf("force %v: %v, %v, %d left", force, r, err, len(box.letters))
 		}
 	}
-	for _, req := range []*pb.ListDeadLettersRequest{{Parent: "tenants/acme"}, {Parent: "tenants/acme/devices/-", Codes: []string{"bad"}},
+	for _, req := range []*pb.ListDeadLettersRequest{{Parent: "tenants/-/devices/-"}, {Parent: "tenants/acme/devices/-", Codes: []string{"bad"}},
 		{Parent: "tenants/acme/devices/-", PageToken: "x"}, {Parent: "tenants/acme/devices/-", PageSize: -1}} {
 		_, err := client.ListDeadLetters(ctx, req)
 		wantCode(t, err, codes.InvalidArgument)

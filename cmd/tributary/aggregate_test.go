@@ -39,6 +39,9 @@ func TestAggregate(t *testing.T) {
 			t.Errorf("bucket %d is %+v", i, b)
 		}
 	}
+	if got := s.rest("/v1/tenants/default/devices/dev1/telemetry:aggregate?channel=room&measurement=temperature&step=600s"); strings.Count(got, `"start"`) != 2 {
+		t.Errorf("REST answers %s", got)
+	}
 	table := s.client("query", "--device", "dev1", "--name", "state", "--step", "24h", "--agg", "count,first,last,min")
 	if fields := strings.Fields(table); len(fields) != 11 || strings.Join(fields[7:], " ") != "60 off on -" {
 		t.Errorf("the table is\n%s", table)

@@ -85,6 +85,9 @@ func TestDeadLetters(t *testing.T) {
 			t.Errorf("replaying what still is no JSON: %v, %s", err, out)
 		}
 	}
+	if got := s.rest("/v1/tenants/default/deadLetters?codes=undecodable&page_size=2"); strings.Count(got, `"name"`) != 2 || !strings.Contains(got, "nextPageToken") {
+		t.Errorf("REST lists %s", got)
+	}
 	if got := s.letters("--reason", "too-large"); len(got) != 0 {
 		t.Errorf("%d letters of another kind", len(got))
 	}

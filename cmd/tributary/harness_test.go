@@ -220,3 +220,27 @@ func sumMetric(t testing.TB, text, name string, labels []string) (sum float64) {
 	}
 	return sum
 }
+
+// rest asks the admin listener as the operator and answers the body of a 200.
+func (s *server) rest(path string) string {
+	s.t.Helper()
+	token, err := os.ReadFile(filepath.Join(s.data, "admin.token"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://"+s.addresses["admin"]+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		s.t.Fatalf("GET %s: %s, %v: %s", path, response.Status, err, body)
+	}
+	return string(body)
+}

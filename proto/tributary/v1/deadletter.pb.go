@@ -183,7 +183,7 @@ func (x *DeadLetter) GetReplayable() bool {
 
 type ListDeadLettersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "tenants/{tenant}/devices/{device}"; {device} may be "-" for all.
+	// "tenants/{tenant}/devices/{device}"; for all "tenants/{tenant}", or "-" as {device}.
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
 	// Only of these kinds of reasons.
 	Codes []string `protobuf:"bytes,2,rep,name=codes,proto3" json:"codes,omitempty"`
