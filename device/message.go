@@ -84,7 +84,7 @@ type Measurement struct {
 type Stored struct {
 	Message
 	Position Position
-	StoredAt time.Time // the stream's clock; the same whoever reads it
+	StoredAt time.Time // when the stream took it; a store may have it some milliseconds later than a live reader
 }
 
 // Position is a place in a stream. Zero is before the first message.

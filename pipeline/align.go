@@ -100,6 +100,7 @@ func (l *line) tendOnce(ctx context.Context) error {
 	}
 	state, epoch := s.CachedInfo().State, streamEpoch(s.CachedInfo())
 	pos, _ := l.position()
+	l.awake(state.LastSeq, pos.Seq)
 	lag := uint64(0)
 	if state.LastSeq > pos.Seq {
 		next, err := l.nextAfter(ctx, s, pos.Seq)

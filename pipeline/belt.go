@@ -27,6 +27,7 @@ type Belt struct {
 	telemetry, commands, events, letters, records *publisher
 	deadLetters                                   *deadLetters
 	node                                          *Node // nil before Join
+	tail                                          *tail // nil unless this process alone publishes
 
 	maxBody   int // of an encoded message and its own headers
 	closeOnce sync.Once
@@ -41,6 +42,9 @@ func Open(ctx context.Context, o Options) (*Belt, error) {
 		return nil, err
 	}
 	b := &Belt{opts: o, log: o.Logger, metrics: newMetrics(o.Registerer)}
+	if o.Server != nil {
+		b.tail = newTail()
+	}
 	if err := b.open(ctx); err != nil {
 		b.abandon()
 		return nil, err

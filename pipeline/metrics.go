@@ -16,6 +16,7 @@ type metrics struct {
 	gaps         *prometheus.CounterVec // stream: messages that were gone before they were stored
 	deadLetters  *prometheus.CounterVec // why: refused, undecodable, unstorable
 	deadDropped  prometheus.Counter
+	tailMissed   prometheus.Counter
 	persistDelay *prometheus.GaugeVec // stream: seconds between stream time and commit of the newest row
 }
 
@@ -41,10 +42,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		deadLetters:  vec("dead_letters_total", "Messages written to the dead letters.", "why"),
 		deadDropped: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "tributary", Subsystem: "pipeline",
 			Name: "dead_letters_dropped_total", Help: "Dead letters dropped because their queue was full."}),
+		tailMissed: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "tributary", Subsystem: "pipeline",
+			Name: "persist_tail_missed_total", Help: "Times the persister went back to the stream for what it did not get from the publisher."}),
 	}
 	if r != nil {
 		r.MustRegister(m.commits, m.committed, m.retries, m.splits, m.queueFull, m.lag, m.persistDelay, m.batches, m.rows,
-			m.writeErrors, m.gaps, m.deadLetters, m.deadDropped)
+			m.writeErrors, m.gaps, m.deadLetters, m.deadDropped, m.tailMissed)
 	}
 	return m
 }

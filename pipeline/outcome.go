@@ -34,7 +34,7 @@ func (p *publisher) receive(g *group, i int, r reply) {
 func (p *publisher) answer(it *item, r reply) {
 	switch r.code {
 	case 0:
-		p.stored(r.seq)
+		p.stored(r.seq, it)
 		it.done(r.seq, nil)
 	case codeWrongLastSequence, codeWrongLastSequenceConstant:
 		it.done(0, ErrWrongLastSequence)
@@ -46,7 +46,11 @@ func (p *publisher) answer(it *item, r reply) {
 	}
 }
 
-func (p *publisher) stored(seq uint64) {
+// stored notes what an acknowledgement says.
+func (p *publisher) stored(seq uint64, it *item) {
+	if p.b.tail != nil && it.message != nil {
+		p.b.tail.push(seq, it)
+	}
 	for {
 		old := p.lastOK.Load()
 		if seq <= old || p.lastOK.CompareAndSwap(old, seq) {
@@ -134,13 +138,11 @@ func (p *publisher) finishBatch(g *group, settled bool) bool {
 // doneBatch answers all items of a committed batch; first is 0 when only the
 // sequences are not known.
 func (p *publisher) doneBatch(g *group, first uint64) {
-	if first != 0 {
-		p.stored(first + uint64(len(g.items)) - 1)
-	}
 	for i := range g.items {
 		seq := uint64(0)
 		if first != 0 {
 			seq = first + uint64(i)
+			p.stored(seq, &g.items[i])
 		}
 		g.known[i] = true
 		g.items[i].done(seq, nil)

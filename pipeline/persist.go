@@ -199,19 +199,27 @@ func (l *line) carry(ctx context.Context) error {
 	reading := make(chan error, 1)
 	go func() {
 		defer close(entries.c)
-		reading <- l.p.b.read(ctx, l.stream, pos.Seq+1, nil, func(r raw) error {
-			e, err := l.take(ctx, r)
-			if err != nil {
-				return err
-			}
-			return entries.put(ctx, e)
-		})
+		reading <- l.entries(ctx, pos.Seq+1, func(e entry) error { return entries.put(ctx, e) })
 	}()
 	err := l.write(ctx, entries)
 	cancel()
 	for range entries.c { // let the reader go
 	}
 	return errors.Join(err, <-reading)
+}
+
+// entries gives each what the stream holds from next on, decoded.
+func (l *line) entries(ctx context.Context, next uint64, each func(entry) error) error {
+	if l.stream == TelemetryStream && l.p.b.tail != nil {
+		return l.follow(ctx, next, each)
+	}
+	return l.p.b.read(ctx, l.stream, next, nil, func(r raw) error {
+		e, err := l.take(ctx, r)
+		if err != nil {
+			return err
+		}
+		return each(e)
+	})
 }
 
 // sleep answers false when ctx ended first.

@@ -31,9 +31,10 @@ type item struct {
 	subject string
 	header  nats.Header // more headers, nil for none; never a Nats-Msg-Id, which is the publisher's
 	body    []byte
-	cas     bool   // store only if lastSeq is the last sequence of casSubject
-	lastSeq uint64 // 0: nothing may be there
-	casOn   string // a subject or filter; "" is the item's own subject
+	message *device.Message // what body holds, for telemetry
+	cas     bool            // store only if lastSeq is the last sequence of casSubject
+	lastSeq uint64          // 0: nothing may be there
+	casOn   string          // a subject or filter; "" is the item's own subject
 	done    func(seq uint64, err error)
 }
 
@@ -49,7 +50,7 @@ func (b *Belt) Submit(m *device.Message, done func(error)) error {
 		return device.Errorf(device.TooLarge, "payload is %d bytes long, the limit is %d", len(m.Payload), b.opts.MaxMessageBytes)
 	}
 	return b.telemetry.publish(item{
-		subject: TelemetrySubject(m.ID(), m.Channel), body: devicepb.MarshalMessage(m),
+		subject: TelemetrySubject(m.ID(), m.Channel), body: devicepb.MarshalMessage(m), message: m,
 		done: func(_ uint64, err error) { done(err) },
 	})
 }

@@ -26,6 +26,7 @@ type raw struct {
 	body    []byte
 	seq     uint64
 	stored  time.Time
+	pending uint64 // messages behind it when it was delivered
 }
 
 // TooOldError means that a position is before what the stream keeps: what lies
@@ -99,7 +100,7 @@ func (b *Belt) readOnce(ctx context.Context, stream string, next uint64, filters
 			}
 			delivered++
 			err = each(raw{subject: m.Subject(), header: m.Headers(), body: m.Data(),
-				seq: meta.Sequence.Stream, stored: meta.Timestamp.UTC()})
+				seq: meta.Sequence.Stream, stored: meta.Timestamp.UTC(), pending: meta.NumPending})
 			if err != nil {
 				cancel()
 				return last, &stopReading{err}
