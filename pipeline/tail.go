@@ -21,6 +21,7 @@ type tail struct {
 	mu     sync.Mutex
 	ring   []entry // place seq % len holds that sequence, or another's, or nothing
 	bytes  int
+	open   bool          // somebody takes from it
 	newest uint64        // highest sequence the stream is known to hold
 	grown  chan struct{} // capacity 1: newest rose
 }
@@ -29,12 +30,13 @@ func newTail() *tail {
 	return &tail{ring: make([]entry, tailMessages), grown: make(chan struct{}, 1)}
 }
 
-// reset forgets everything: the sequences may be another stream's from now on.
-func (t *tail) reset() {
+// reset forgets everything, because the sequences may be another stream's from
+// now on. A closed tail takes nothing in.
+func (t *tail) reset(open bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clear(t.ring)
-	t.bytes, t.newest = 0, 0
+	t.bytes, t.newest, t.open = 0, 0, open
 }
 
 // push takes what was stored at seq. A full tail lets it go.
@@ -42,7 +44,7 @@ func (t *tail) push(seq uint64, it *item) {
 	size := it.size()
 	t.mu.Lock()
 	t.clear(seq)
-	if t.bytes+size <= tailBytes {
+	if t.open && t.bytes+size <= tailBytes {
 		t.bytes += size
 		t.ring[seq%tailMessages] = entry{seq: seq, size: size, message: it.message,
 			raw: raw{subject: it.subject, body: it.body, seq: seq, stored: time.Now().UTC()}}
@@ -91,7 +93,8 @@ func (t *tail) take(into []entry, next uint64) (taken []entry, missed bool) {
 // when the tail was not there, was full, or did not learn of a message.
 func (l *line) follow(ctx context.Context, next uint64, each func(entry) error) error {
 	t := l.p.b.tail
-	t.reset()
+	t.reset(true)
+	defer t.reset(false)
 	next, err := l.catchUp(ctx, next, each)
 	if err != nil {
 		return err
