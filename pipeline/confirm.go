@@ -64,15 +64,15 @@ func (p *publisher) lastOf(ctx context.Context, subject string) (seq uint64, id 
 	return m.Sequence, m.Header.Get(jetstream.MsgIDHeader), nil
 }
 
-// findBatch looks for the first message of a batch that is known to be
-// committed, from the last sequence we know was stored before it. 0 when it
-// cannot be found; it is stored all the same.
-func (p *publisher) findBatch(g *group) uint64 {
+// findBatch looks for the first message of a batch, from the last sequence we
+// know was stored before it; 0 when it is not in the stream, an error when that
+// could not be learned.
+func (p *publisher) findBatch(g *group) (uint64, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, time.Second)
 	defer cancel()
 	s, err := p.b.js.Stream(ctx, p.stream)
 	if err != nil {
-		return 0
+		return 0, err
 	}
 	from := max(p.lastOK.Load()+1, s.CachedInfo().State.FirstSeq)
 	for seq := from; seq < from+confirmScan && seq <= s.CachedInfo().State.LastSeq; seq++ {
@@ -81,11 +81,11 @@ func (p *publisher) findBatch(g *group) uint64 {
 			continue
 		}
 		if err != nil {
-			return 0
+			return 0, err
 		}
 		if strings.HasPrefix(m.Header.Get(jetstreamext.BatchIDHeader), g.ids[0]+".") && m.Header.Get(jetstream.MsgIDHeader) == g.ids[0] {
-			return seq
+			return seq, nil
 		}
 	}
-	return 0
+	return 0, nil
 }

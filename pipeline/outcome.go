@@ -126,9 +126,28 @@ func (p *publisher) finishBatch(g *group, settled bool) bool {
 		p.doneBatch(g, r.seq-n+1)
 	case r.code == codeBatchDuplicate:
 		// An earlier try was committed, and its reply was lost.
-		p.doneBatch(g, p.findBatch(g))
+		first, _ := p.findBatch(g)
+		p.doneBatch(g, first)
 	case r.code == noStreamCode || r.code == codeBatchIncomplete && g.tries > 1:
 		return false // this try was not committed, an earlier one may have been
+	case g.tries > 1:
+		return p.finishRefused(g, r)
+	default:
+		p.split(g, r)
+	}
+	return true
+}
+
+// finishRefused answers a batch whose repeat was refused. The repeat says
+// nothing of the tries before it: only when none of them is in the stream may
+// its messages go there under new ids.
+func (p *publisher) finishRefused(g *group, r reply) bool {
+	first, err := p.findBatch(g)
+	switch {
+	case err != nil:
+		return false
+	case first != 0:
+		p.doneBatch(g, first)
 	default:
 		p.split(g, r)
 	}
