@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,9 +70,14 @@ func (c *webConn) next() (io.Reader, error) {
 	return r, nil
 }
 
-// orderly makes io.EOF of a peer's close frame.
+// orderly makes io.EOF of a peer's close frame, and gives a deadline its name,
+// which the library takes away.
 func orderly(err error) error {
 	var closed *websocket.CloseError
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return os.ErrDeadlineExceeded
+	}
 	if errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure {
 		return io.EOF
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,21 @@ type peerDevice struct {
 	protocol string // the door in addresses.json
 	script   string
 	command  func(t *testing.T) *exec.Cmd // the interpreter, without arguments
+	web      bool                         // it can speak over WebSocket
+
+	encryption peerEncryption // zero: it speaks plain
+}
+
+// door is the one it goes to.
+func (p peerDevice) door() string {
+	door := p.protocol
+	if p.encryption.web {
+		door = "http"
+	}
+	if p.encryption.ca != "" {
+		door += "s"
+	}
+	return door
 }
 
 func python(module string) func(*testing.T) *exec.Cmd {
@@ -40,11 +56,12 @@ func shell(program string) func(*testing.T) *exec.Cmd {
 }
 
 var peerDevices = []peerDevice{
-	{"mqtt", "device_paho.py", python("paho.mqtt.client")},
-	{"mqtt", "device_mqttjs.js", node("mqtt")},
-	{"amqp", "device_proton.py", python("proton")},
-	{"amqp", "device_rhea.js", node("rhea")},
-	{"http", "device_curl.sh", shell("curl")},
+	{protocol: "mqtt", script: "device_paho.py", command: python("paho.mqtt.client"), web: true},
+	{protocol: "mqtt", script: "device_mqttjs.js", command: node("mqtt"), web: true},
+	{protocol: "amqp", script: "device_proton.py", command: python("proton")},
+	{protocol: "amqp", script: "device_rhea.js", command: node("rhea"), web: true},
+	{protocol: "http", script: "device_curl.sh", command: shell("curl")},
+	{protocol: "mqtt", script: "device_mosquitto.sh", command: shell("mosquitto_sub")},
 }
 
 // running is a device script at work.
@@ -57,13 +74,20 @@ type running struct {
 // start runs the script as the device; more is "USER SECRET" or nothing.
 func (p peerDevice) start(t *testing.T, s *server, device string, more ...string) *running {
 	t.Helper()
-	host, port, err := net.SplitHostPort(s.addresses[p.protocol])
+	host, port, err := net.SplitHostPort(s.addresses[p.door()])
 	if err != nil {
 		t.Fatal(err)
+	}
+	if p.encryption.ca != "" {
+		host = "localhost" // some check names and not addresses
 	}
 	r := &running{t: t, cmd: p.command(t), lines: make(chan string, 16)}
 	r.cmd.Args = append(r.cmd.Args, filepath.Join("testdata", "peers", p.script), host, port, device)
 	r.cmd.Args = append(r.cmd.Args, more...)
+	if r.cmd.Env == nil {
+		r.cmd.Env = os.Environ()
+	}
+	r.cmd.Env = append(r.cmd.Env, p.encryption.env()...)
 	var stderr strings.Builder
 	r.cmd.Stderr = &stderr
 	stdout, err := r.cmd.StdoutPipe()

@@ -3,7 +3,12 @@
 set -euo pipefail
 base="http://$1:$2/v1/devices/$3"
 user=()
-[ $# -gt 3 ] && user=(--user "$4:$5")
+if [ -n "${PEER_CA:-}" ]; then
+  base="https://$1:$2/v1/devices/$3"
+  user+=(--cacert "$PEER_CA")
+fi
+[ -n "${PEER_CERT:-}" ] && user+=(--cert "$PEER_CERT" --key "$PEER_KEY")
+[ $# -gt 3 ] && user+=(--user "$4:$5")
 curl() { command curl --silent --show-error --fail-with-body --max-time 60 "${user[@]}" "$@"; }
 field() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" <<<"$command"; }
 

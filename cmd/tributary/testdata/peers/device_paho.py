@@ -1,3 +1,4 @@
+import os
 import sys
 import threading
 
@@ -6,7 +7,10 @@ import paho.mqtt.client as mqtt
 host, port, device = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 obeyed = threading.Event()
 connected = threading.Event()
-client = mqtt.Client(client_id=device)
+web = bool(os.environ.get("PEER_WEB"))
+client = mqtt.Client(client_id=device, transport="websockets" if web else "tcp")
+if os.environ.get("PEER_CA"):
+    client.tls_set(os.environ["PEER_CA"], os.environ.get("PEER_CERT"), os.environ.get("PEER_KEY"))
 if len(sys.argv) > 4:
     client.username_pw_set(sys.argv[4], sys.argv[5])
 

@@ -1,6 +1,7 @@
+import os
 import sys
 
-from proton import Message
+from proton import Message, SSLDomain
 from proton.handlers import MessagingHandler
 from proton.reactor import Container
 
@@ -8,6 +9,16 @@ host, port, device = sys.argv[1], sys.argv[2], sys.argv[3]
 credentials = {}
 if len(sys.argv) > 4:
     credentials = {"user": sys.argv[4], "password": sys.argv[5], "allowed_mechs": "PLAIN"}
+scheme = "amqp"
+if os.environ.get("PEER_CA"):
+    scheme = "amqps"
+    domain = SSLDomain(SSLDomain.MODE_CLIENT)
+    domain.set_trusted_ca_db(os.environ["PEER_CA"])
+    domain.set_peer_authentication(SSLDomain.VERIFY_PEER_NAME)
+    if os.environ.get("PEER_CERT"):
+        domain.set_credentials(os.environ["PEER_CERT"], os.environ["PEER_KEY"], None)
+        credentials["allowed_mechs"] = "EXTERNAL"
+    credentials["ssl_domain"] = domain
 
 
 class Device(MessagingHandler):
@@ -18,7 +29,7 @@ class Device(MessagingHandler):
         self.obeyed = None
 
     def on_start(self, event):
-        self.conn = event.container.connect("%s:%s" % (host, port), reconnect=False, heartbeat=10, **credentials)
+        self.conn = event.container.connect("%s://%s:%s" % (scheme, host, port), reconnect=False, heartbeat=10, **credentials)
         self.telemetry = event.container.create_sender(self.conn, device + "/telemetry/room")
 
     def on_sendable(self, event):

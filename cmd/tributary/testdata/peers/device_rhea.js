@@ -1,3 +1,4 @@
+const fs = require('fs')
 const rhea = require('rhea')
 
 const [host, port, device, username, password] = process.argv.slice(2)
@@ -34,7 +35,17 @@ for (const failure of ['rejected', 'connection_error', 'sender_error', 'receiver
     process.exit(1)
   })
 }
-container.connect({ host, port: Number(port), username, password, reconnect: false })
+const read = (name) => process.env[name] && fs.readFileSync(process.env[name])
+const tls = { ca: read('PEER_CA'), cert: read('PEER_CERT'), key: read('PEER_KEY') }
+const options = { host, port: Number(port), username, password, reconnect: false }
+if (tls.ca) Object.assign(options, { transport: 'tls', servername: host, ...tls })
+if (tls.cert) options.enable_sasl_external = true
+if (process.env.PEER_WEB) {
+  const open = container.websocket_connect(require('ws'))
+  const url = (tls.ca ? 'wss' : 'ws') + '://' + host + ':' + port + '/amqp'
+  options.connection_details = open(url, ['amqp'], tls)
+}
+container.connect(options)
 
 function body (message) {
   return Buffer.isBuffer(message.body) ? message.body.toString() : message.body.content.toString()
