@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,7 +30,7 @@ func (s *Server) Healthy() error {
 	if ns == nil || !ns.Running() {
 		return errors.New("embedded nats: stopped")
 	}
-	if err := sick(ns); err != nil {
+	if err := failing(ns); err != nil {
 		return fmt.Errorf("embedded nats: %w", err)
 	}
 	return full(ns)
@@ -43,6 +44,18 @@ func (s *Server) Restarts() uint64 { return s.restarts.Load() }
 func sick(ns *server.Server) error {
 	if h := ns.Healthz(&server.HealthzOptions{}); h.Error != "" {
 		return errors.New(h.Error)
+	}
+	return nil
+}
+
+// failing is sick of a server that runs. There a stream that "could not be
+// recovered" is one that is being made: its directory is there before it is.
+func failing(ns *server.Server) error {
+	h := ns.Healthz(&server.HealthzOptions{Details: true})
+	for _, e := range h.Errors {
+		if e.Type != server.HealthzErrorStream || !strings.Contains(e.Error, "could not be recovered") {
+			return errors.New(e.Error)
+		}
 	}
 	return nil
 }

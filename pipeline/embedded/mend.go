@@ -28,7 +28,7 @@ func (s *Server) watch(ctx context.Context) {
 		if ns == nil {
 			continue
 		}
-		err := sick(ns)
+		err := failing(ns)
 		if err == nil {
 			continue
 		}
