@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -14,6 +15,7 @@ const (
 	maxBatch      = 1000    // messages of an atomic batch; the server's limit
 	maxGroupBytes = 8 << 20 // of one commit
 	fewWaiting    = 8       // up to so many go as single publishes: less latency than a batch
+	stageAt       = 64      // so many waiting are staged while the commit before them is under way
 	asyncDepth    = 4       // groups of single publishes in flight, where nothing is fsynced for each
 	retryWait     = 250 * time.Millisecond
 )
@@ -24,12 +26,14 @@ const retryFor = dedupWindow - 5*time.Second
 
 // group is what is committed together: single publishes, or one atomic batch.
 type group struct {
-	items []item
-	batch bool
-	ids   []string // message ids: one for each single, or the one of the batch
-	first time.Time
-	tries int
-	sent  bool // the newest try left us; else no reply will come
+	items  []item
+	batch  bool
+	ids    []string // message ids: one for each single, or the one of the batch
+	first  time.Time
+	bytes  int
+	tries  int
+	staged int  // items of a batch that the server was sent before it was time to commit
+	sent   bool // the newest try left us; else no reply will come
 
 	mu      sync.Mutex
 	number  uint64 // in the inbox, of the newest try
@@ -45,13 +49,7 @@ type group struct {
 func (p *publisher) start() {
 	go func() {
 		defer close(p.groups)
-		for {
-			p.slots <- struct{}{} // before taking: what arrives meanwhile joins the group
-			items := p.take(nil, maxBatch)
-			if items == nil {
-				return
-			}
-			g := p.newGroup(items)
+		for g := p.next(); g != nil; g = p.next() {
 			p.send(g)
 			p.groups <- g
 		}
@@ -65,11 +63,82 @@ func (p *publisher) start() {
 	}()
 }
 
-// newGroup chooses how the items are committed.
-func (p *publisher) newGroup(items []item) *group {
-	g := &group{items: items, known: make([]bool, len(items)), first: time.Now()}
-	g.batch = len(items) > fewWaiting && p.b.groupsFsyncs()
+// next answers what is to be committed next, as soon as there is a free place
+// in flight; nil when the publisher is closed and empty.
+func (p *publisher) next() *group {
+	g := p.stage()
 	switch {
+	case g == nil:
+		items := p.take(maxBatch, maxGroupBytes)
+		if items == nil {
+			return nil
+		}
+		g = &group{items: items}
+		g.batch = len(items) > fewWaiting && p.b.groupsFsyncs()
+	case len(g.items) < maxBatch && g.bytes < maxGroupBytes:
+		p.mu.Lock()
+		g.items = append(g.items, p.takeLocked(maxBatch-len(g.items), maxGroupBytes-g.bytes)...)
+		p.mu.Unlock()
+	}
+	return p.prepare(g)
+}
+
+// stage waits for a free place in flight. When many messages arrive meanwhile,
+// it sends them as a batch that lacks only its last message: the server takes
+// them in while the commit before is under way, and has less to do when their
+// turn comes. It answers nil when it staged nothing.
+func (p *publisher) stage() (g *group) {
+	if !p.b.groupsFsyncs() {
+		p.slots <- struct{}{}
+		return nil
+	}
+	for {
+		select {
+		case p.slots <- struct{}{}:
+			return g
+		default:
+		}
+		select {
+		case p.slots <- struct{}{}:
+			return g
+		case <-p.wake:
+		}
+		p.mu.Lock()
+		if len(p.queue) >= stageAt && (g == nil || len(g.items) < maxBatch && g.bytes < maxGroupBytes) {
+			if g == nil {
+				g = &group{batch: true, ids: []string{p.id()}}
+			}
+			more := p.takeLocked(maxBatch-len(g.items), maxGroupBytes-g.bytes)
+			p.mu.Unlock()
+			for i := range more {
+				g.bytes += more[i].size()
+			}
+			g.items = append(g.items, more...)
+			p.sendStaged(g)
+			continue
+		}
+		p.mu.Unlock()
+	}
+}
+
+// sendStaged sends all but the last of the items that were not sent yet.
+func (p *publisher) sendStaged(g *group) {
+	b := p.batch(g, g.tries+1)
+	for ; g.staged < len(g.items)-1; g.staged++ {
+		if p.b.nc.PublishMsg(b.message(g.staged)) != nil {
+			g.tries++ // what left us belongs to a batch that will not be committed
+			g.staged = 0
+			return
+		}
+	}
+}
+
+// prepare chooses how the items are committed and gives them their ids.
+func (p *publisher) prepare(g *group) *group {
+	items := g.items
+	g.known, g.first = make([]bool, len(items)), time.Now()
+	switch {
+	case g.ids != nil: // staged
 	case g.batch:
 		g.ids = []string{p.id()}
 	case p.b.opts.Durability != Relaxed:
@@ -122,11 +191,12 @@ func (p *publisher) send(g *group) {
 		p.sendBatch(g, number)
 		return
 	}
+	m := &nats.Msg{Header: make(nats.Header, 4)}
 	for i := range g.items {
 		if g.isKnown(i) {
 			continue
 		}
-		m := p.message(&g.items[i])
+		fill(m, &g.items[i])
 		if g.ids != nil {
 			m.Header.Set(jetstream.MsgIDHeader, g.ids[i])
 		}
@@ -140,16 +210,9 @@ func (p *publisher) send(g *group) {
 
 func (p *publisher) sendBatch(g *group, number uint64) {
 	last := len(g.items) - 1
-	id := []string{g.ids[0]}
-	for i := range g.items {
-		m := p.message(&g.items[i])
-		if i == 0 {
-			m.Header[jetstream.MsgIDHeader] = id
-		}
-		// A retry is another batch for the server, which may still hold half of
-		// the first; what makes it the same is the message id.
-		m.Header[jetstreamext.BatchIDHeader] = []string{g.ids[0] + "." + strconv.Itoa(g.tries)}
-		m.Header[jetstreamext.BatchSeqHeader] = []string{strconv.Itoa(i + 1)}
+	b := p.batch(g, g.tries)
+	for i := g.staged; i <= last; i++ {
+		m := b.message(i)
 		if i == last {
 			m.Header[jetstreamext.BatchCommitHeader] = []string{"1"}
 			m.Reply = p.inbox.subject(number, 0)
@@ -158,21 +221,54 @@ func (p *publisher) sendBatch(g *group, number uint64) {
 			return
 		}
 	}
+	g.staged = 0
 	g.sent = true
 }
 
-func (p *publisher) message(it *item) *nats.Msg {
-	m := &nats.Msg{Subject: it.subject, Data: it.body, Header: make(nats.Header, len(it.header)+4)}
-	for k, v := range it.header {
-		m.Header[k] = v
+// batchSender makes the messages of one try of a batch. They share one
+// nats.Msg: the client has copied it when PublishMsg returns.
+type batchSender struct {
+	g       *group
+	m       nats.Msg
+	batchID []string
+	seq     []string
+}
+
+// batch begins a try of g. A retry is another batch for the server, which may
+// still hold half of the first; what makes it the same is the message id of
+// its first message.
+func (p *publisher) batch(g *group, try int) *batchSender {
+	return &batchSender{
+		g:       g,
+		m:       nats.Msg{Header: make(nats.Header, 8)},
+		batchID: []string{g.ids[0] + "." + strconv.Itoa(try)},
+		seq:     make([]string, 1),
 	}
+}
+
+// message is item i of the batch, until the next call.
+func (b *batchSender) message(i int) *nats.Msg {
+	fill(&b.m, &b.g.items[i])
+	if i == 0 {
+		b.m.Header[jetstream.MsgIDHeader] = b.g.ids[:1]
+	}
+	b.seq[0] = strconv.Itoa(i + 1)
+	b.m.Header[jetstreamext.BatchIDHeader] = b.batchID
+	b.m.Header[jetstreamext.BatchSeqHeader] = b.seq
+	return &b.m
+}
+
+// fill makes m, whatever it held, the message that publishes it.
+func fill(m *nats.Msg, it *item) {
+	clear(m.Header)
+	m.Subject, m.Data = it.subject, it.body
+	maps.Copy(m.Header, it.header)
 	if it.cas {
 		m.Header[jetstream.ExpectedLastSubjSeqHeader] = []string{strconv.FormatUint(it.lastSeq, 10)}
 		if it.casOn != "" {
 			m.Header[jetstream.ExpectedLastSubjSeqSubjHeader] = []string{it.casOn}
 		}
 	}
-	return m
 }
 
 func (g *group) isKnown(i int) bool {

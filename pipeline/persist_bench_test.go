@@ -39,7 +39,7 @@ func (s *nullStore) Close() error { return nil }
 // waits in the stream.
 func BenchmarkPersist(b *testing.B) {
 	belt := inside(b, b.TempDir(), Options{Durability: Relaxed})
-	fill(b, belt, b.N)
+	fillStream(b, belt, b.N)
 	b.ResetTimer()
 	s := &nullStore{}
 	p := persist(b, belt, s, PersistOptions{})
@@ -57,7 +57,7 @@ func BenchmarkSubmitAndPersist(b *testing.B) {
 			belt := inside(b, b.TempDir(), Options{Durability: d})
 			p := persist(b, belt, &nullStore{}, PersistOptions{})
 			b.ResetTimer()
-			fill(b, belt, b.N)
+			fillStream(b, belt, b.N)
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "acked/s")
 			waitStored(b, p)
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
@@ -65,7 +65,7 @@ func BenchmarkSubmitAndPersist(b *testing.B) {
 	}
 }
 
-func fill(b *testing.B, belt *Belt, n int) {
+func fillStream(b *testing.B, belt *Belt, n int) {
 	payload := bytes.Repeat([]byte("x"), 200)
 	slots := make(chan struct{}, 4000)
 	for i := range n {

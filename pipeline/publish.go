@@ -138,7 +138,7 @@ func (p *publisher) enqueue(it *item) (<-chan struct{}, error) {
 	}
 	p.queue = append(p.queue, *it)
 	p.bytes += size
-	if len(p.queue) == 1 {
+	if n := len(p.queue); n == 1 || n == stageAt {
 		select {
 		case p.wake <- struct{}{}:
 		default:
@@ -148,35 +148,39 @@ func (p *publisher) enqueue(it *item) (<-chan struct{}, error) {
 }
 
 // take blocks until something is queued and answers the oldest of it, at most
-// limit messages and maxGroupBytes; nil when the publisher is closed and empty.
-func (p *publisher) take(into []item, limit int) []item {
+// limit messages and room bytes (but always one); nil when the publisher is
+// closed and empty.
+func (p *publisher) take(limit, room int) []item {
 	for {
 		p.mu.Lock()
-		n, bytes := 0, 0
-		for n < len(p.queue) && n < limit && (n == 0 || bytes+p.queue[n].size() <= maxGroupBytes) {
-			bytes += p.queue[n].size()
-			n++
-		}
-		if n > 0 {
-			into = append(into[:0], p.queue[:n]...)
-			rest := copy(p.queue, p.queue[n:])
-			clear(p.queue[rest:])
-			p.queue, p.bytes = p.queue[:rest], p.bytes-bytes
-			if p.space != nil {
-				close(p.space)
-				p.space = nil
-			}
-		}
-		closed := p.closed
+		items, closed := p.takeLocked(limit, room), p.closed
 		p.mu.Unlock()
-		if n > 0 {
-			return into
-		}
-		if closed {
-			return nil
+		if items != nil || closed {
+			return items
 		}
 		<-p.wake
 	}
+}
+
+// takeLocked is take without waiting; nil when nothing is queued.
+func (p *publisher) takeLocked(limit, room int) (items []item) {
+	n, bytes := 0, 0
+	for n < len(p.queue) && n < limit && (n == 0 || bytes+p.queue[n].size() <= room) {
+		bytes += p.queue[n].size()
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	items = append(items, p.queue[:n]...)
+	rest := copy(p.queue, p.queue[n:])
+	clear(p.queue[rest:])
+	p.queue, p.bytes = p.queue[:rest], p.bytes-bytes
+	if p.space != nil {
+		close(p.space)
+		p.space = nil
+	}
+	return items
 }
 
 // publishWait publishes one item and waits for its fate. A ctx that ends first
