@@ -31,13 +31,18 @@ type Presence struct {
 	seqs    map[string]uint64 // where our open sessions stand on the list
 	created time.Time         // the list's birth, as we know it
 	lost    bool              // our sessions are to be entered again
-	gone    bool              // a node has ended since the list was last looked through
+	looks   int               // how often the list is still to be searched for sessions of dead nodes
+	dying   map[uint64]bool   // found at the last look: they end at the next
 }
+
+// afterDeath is how often the list is searched once a node has ended: what it
+// wrote last may come late, and another's first beat may be heard late.
+const afterDeath = 2
 
 // Presence makes what is missing. Close ends it.
 func (b *Belt) Presence(ctx context.Context, node *Node) (*Presence, error) {
-	p := &Presence{b: b, node: node, seqs: map[string]uint64{}, gone: true}
-	node.OnGone(func(NodeInfo) { p.noteGone(true) })
+	p := &Presence{b: b, node: node, seqs: map[string]uint64{}, looks: afterDeath}
+	node.OnGone(func(NodeInfo) { p.search(afterDeath) })
 	cfg := jetstream.StreamConfig{
 		Name: PresenceLogStream, Subjects: []string{presenceLogRoot + everything},
 		Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Discard: jetstream.DiscardOld, MaxBytes: presenceLogBytes,
@@ -84,32 +89,37 @@ func (p *Presence) ensureList(ctx context.Context) error {
 	return nil
 }
 
-// Write implements presence.Log.
+// Write implements presence.Log. A session is on the list from before its
+// beginning is told until after its end is: whenever this node dies, another
+// finds there what is left to tell. An end may so be told twice. One that is
+// over already is entered as its end: nobody takes it for open.
 func (p *Presence) Write(ctx context.Context, events []device.PresenceEvent) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*p.b.opts.AckTimeout)
 	defer cancel()
-	if err := p.list(ctx, events); err != nil {
-		return fmt.Errorf("pipeline: list sessions: %w", err)
-	}
-	return p.log(ctx, events)
-}
-
-// list enters beginnings and takes ends away. A session that began and ended
-// within the batch is not worth entering.
-func (p *Presence) list(ctx context.Context, events []device.PresenceEvent) error {
-	ended := map[string]bool{}
+	var begun []device.PresenceEvent
+	at := map[string]int{}
 	for _, e := range events {
-		ended[e.ID] = ended[e.ID] || !e.Connected
-	}
-	var entered []device.PresenceEvent
-	for _, e := range events {
-		if e.Connected && !ended[e.ID] {
-			entered = append(entered, e)
+		if e.Connected {
+			at[e.ID] = len(begun)
+			begun = append(begun, e)
+		} else if i, here := at[e.ID]; here {
+			begun[i] = e
 		}
 	}
-	if err := p.enter(ctx, entered); err != nil {
-		return err
+	if err := p.enter(ctx, begun); err != nil {
+		return fmt.Errorf("pipeline: list sessions: %w", err)
 	}
+	if err := p.log(ctx, events); err != nil {
+		return fmt.Errorf("pipeline: tell presence: %w", err)
+	}
+	if err := p.leave(ctx, events); err != nil {
+		return fmt.Errorf("pipeline: list sessions: %w", err)
+	}
+	return nil
+}
+
+// leave takes what has ended off the list.
+func (p *Presence) leave(ctx context.Context, events []device.PresenceEvent) error {
 	s, err := p.b.js.Stream(ctx, PresenceStream)
 	if err != nil {
 		return err
@@ -213,43 +223,71 @@ func (p *Presence) Restore(ctx context.Context, open func() []device.PresenceEve
 		p.mu.Unlock()
 	}
 	p.mu.Lock()
-	gone := p.gone
+	looks := p.looks
 	p.mu.Unlock()
-	if !gone || !p.node.Elder() {
+	if looks == 0 || !p.node.Elder() {
 		return nil
 	}
-	p.noteGone(false)
-	if err := p.bury(ctx); err != nil {
-		p.noteGone(true)
+	return p.bury(ctx)
+}
+
+// search has the list searched at least so often from now on.
+func (p *Presence) search(looks int) {
+	p.mu.Lock()
+	p.looks = max(p.looks, looks)
+	p.mu.Unlock()
+}
+
+// bury ends the sessions that dead nodes left on the list, "node-lost", when it
+// finds them for the second time.
+func (p *Presence) bury(ctx context.Context) error {
+	p.mu.Lock()
+	p.looks--
+	dying := p.dying
+	p.mu.Unlock()
+	found := map[uint64]bool{}
+	dead := map[uint64]device.PresenceEvent{}
+	err := p.b.readSubject(ctx, PresenceStream, presenceRoot+everything, func(r raw) {
+		e, err := devicepb.UnmarshalPresence(r.body)
+		switch {
+		case err != nil || p.node.Lives(incarnationOf(r.subject)):
+		case dying[r.seq]:
+			dead[r.seq] = *e
+		default:
+			found[r.seq] = true
+		}
+	})
+	if err == nil {
+		err = p.endDead(ctx, dead)
+	}
+	if err != nil {
+		p.search(1) // what is dying stays so
 		return err
 	}
+	if len(found) > 0 {
+		p.search(afterDeath)
+	}
+	p.mu.Lock()
+	p.dying = found
+	p.mu.Unlock()
 	return nil
 }
 
-func (p *Presence) noteGone(gone bool) {
-	p.mu.Lock()
-	p.gone = gone
-	p.mu.Unlock()
-}
-
-// bury ends the sessions that dead nodes left on the list: "node-lost".
-func (p *Presence) bury(ctx context.Context) error {
+// endDead tells that sessions on the list have ended with their node, and takes
+// them off it.
+func (p *Presence) endDead(ctx context.Context, dead map[uint64]device.PresenceEvent) error {
+	if len(dead) == 0 {
+		return nil
+	}
 	s, err := p.b.js.Stream(ctx, PresenceStream)
 	if err != nil {
 		return fmt.Errorf("pipeline: list sessions: %w", err)
 	}
-	dead := map[uint64]device.PresenceEvent{}
-	err = p.b.readSubject(ctx, PresenceStream, presenceRoot+everything, func(r raw) {
-		if e, err := devicepb.UnmarshalPresence(r.body); err == nil && !p.node.Lives(incarnationOf(r.subject)) {
-			dead[r.seq] = *e
-		}
-	})
-	if err != nil || len(dead) == 0 {
-		return err
-	}
 	var ends []device.PresenceEvent
 	for _, e := range dead {
-		e.Connected, e.Reason, e.At = false, device.LeftNodeLost, time.Now().UTC()
+		if e.Connected {
+			e.Connected, e.Reason, e.At = false, device.LeftNodeLost, time.Now().UTC()
+		}
 		ends = append(ends, e)
 	}
 	p.b.log.Info("sessions of a dead node have ended", "sessions", len(ends))

@@ -14,7 +14,7 @@ import (
 // Sessions answers at most limit open sessions of a tenant, or of one device,
 // that were entered after a sequence of the list, in its order, and the
 // sequence to go on after; 0 when there are no more. What a dead node left and
-// nobody has taken away yet is left out.
+// nobody has taken away yet is left out, and what ended before it was entered.
 func (p *Presence) Sessions(ctx context.Context, tenant, devicename string, after uint64, limit int) (all []device.PresenceEvent, next uint64, err error) {
 	filter := presenceFilter(tenant, devicename)
 	for len(all) < limit {
@@ -31,7 +31,7 @@ func (p *Presence) Sessions(ctx context.Context, tenant, devicename string, afte
 				return nil, 0, device.Wrap(device.Unavailable, "the list of sessions cannot be read now, try again", err)
 			}
 			n, after = n+1, m.Sequence
-			if e, err := devicepb.UnmarshalPresence(m.Data); err == nil && p.node.Lives(incarnationOf(m.Subject)) {
+			if e, err := devicepb.UnmarshalPresence(m.Data); err == nil && e.Connected && p.node.Lives(incarnationOf(m.Subject)) {
 				all = append(all, *e)
 			}
 		}

@@ -17,9 +17,9 @@ import (
 
 // Log is where presence is written down.
 type Log interface {
-	// Write makes events durable, in order: each beginning is entered into the
-	// list of open sessions, each end taken from it. After an error all of them
-	// are written again.
+	// Write makes events durable, in order: each beginning is first entered into
+	// the list of open sessions, each end then taken from it. After an error all
+	// of them are written again.
 	Write(ctx context.Context, events []device.PresenceEvent) error
 
 	// Restore enters the open sessions again if the list was lost since.
@@ -33,7 +33,7 @@ type Config struct {
 
 	MaxBehind  int           // events not written yet beyond which no session is taken; 50,000
 	RetryAfter time.Duration // between attempts to write; 500 ms
-	CheckEvery time.Duration // between looks whether the list of sessions is still there; 5 s
+	CheckEvery time.Duration // between looks whether the list of sessions is still there; 2 s
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -78,7 +78,7 @@ func New(cfg Config, log Log) (*Service, error) {
 		cfg.RetryAfter = 500 * time.Millisecond
 	}
 	if cfg.CheckEvery == 0 {
-		cfg.CheckEvery = 5 * time.Second
+		cfg.CheckEvery = 2 * time.Second
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

@@ -1,0 +1,121 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/device/devicepb"
+)
+
+// presenceOn is a node of its own on a NATS server, with its presence.
+func presenceOn(t *testing.T, url, name string) (*Presence, *Node) {
+	t.Helper()
+	b := openOn(t, Options{URL: url, NodeName: name})
+	node, err := b.Join(t.Context(), NodeOptions{Identity: name})
+	must(t, err)
+	t.Cleanup(func() { stopWithin(t, node.Leave) })
+	p, err := b.Presence(t.Context(), node)
+	must(t, err)
+	t.Cleanup(func() { stopWithin(t, p.Close) })
+	return p, node
+}
+
+func stay(n int) (begin, end device.PresenceEvent) {
+	begin = device.PresenceEvent{Session: device.Session{Device: dev(0), Protocol: device.MQTT}, ID: fmt.Sprintf("s%d", n), Node: "a", Connected: true, Since: time.Now().UTC(), At: time.Now().UTC()}
+	end = begin
+	end.Connected, end.Reason = false, device.LeftClosed
+	return begin, end
+}
+
+// told is the last that was told of each session.
+func told(t *testing.T, p *Presence) map[string]device.PresenceEvent {
+	t.Helper()
+	last := map[string]device.PresenceEvent{}
+	err := p.b.readSubject(t.Context(), PresenceLogStream, presenceLogRoot+everything, func(r raw) {
+		e, err := devicepb.UnmarshalPresence(r.body)
+		must(t, err)
+		last[e.ID] = *e
+	})
+	must(t, err)
+	return last
+}
+
+// TestAnEndIsToldWhereverItsNodeDies: a node that dies before it told of an end,
+// or before it told of a beginning it had entered, leaves on the list what
+// another needs to tell it; the reason that was known is kept.
+func TestAnEndIsToldWhereverItsNodeDies(t *testing.T) {
+	_, url := externalServer(t, true)
+	a, nodeA := presenceOn(t, url, "a")
+	b, _ := presenceOn(t, url, "b")
+	open1, end1 := stay(1)
+	open2, _ := stay(2)
+	open3, end3 := stay(3)
+	open4, end4 := stay(4)
+	must(t, a.Write(t.Context(), []device.PresenceEvent{open1, open2, open4, end4}))
+
+	// From here the log takes nothing more from a, as if it died in between.
+	must(t, a.events.close(t.Context()))
+	if err := a.Write(t.Context(), []device.PresenceEvent{end1, open3, end3}); err == nil {
+		t.Fatal("an end that was not told was taken for written")
+	}
+	if listed := idsOf(t, b); listed != "s1 s2" {
+		t.Errorf("the list says %q are open, want s1 s2: s3 was over when it was entered", listed)
+	}
+	must(t, nodeA.Leave(t.Context()))
+	eventually(t, "the ends of what a left", func() bool {
+		must(t, b.Restore(t.Context(), func() []device.PresenceEvent { return nil }))
+		last := told(t, b)
+		return len(last) == 4 && !last["s1"].Connected && !last["s2"].Connected && !last["s3"].Connected && !last["s4"].Connected
+	})
+	last := told(t, b)
+	for id, why := range map[string]device.Leaving{"s1": device.LeftNodeLost, "s2": device.LeftNodeLost, "s3": device.LeftClosed, "s4": device.LeftClosed} {
+		if last[id].Reason != why {
+			t.Errorf("session %s ended %q, want %q", id, last[id].Reason, why)
+		}
+	}
+	if listed := idsOf(t, b); listed != "" {
+		t.Errorf("the list still says %q are open", listed)
+	}
+}
+
+// TestWhatADeadNodeWroteLastIsFound: an entry that reaches the list after its
+// node's death was looked at is found at the next look.
+func TestWhatADeadNodeWroteLastIsFound(t *testing.T) {
+	_, url := externalServer(t, true)
+	a, nodeA := presenceOn(t, url, "a")
+	b, nodeB := presenceOn(t, url, "b")
+	info := nodeA.Info()
+	must(t, nodeA.Leave(t.Context()))
+	eventually(t, "the end of node a", func() bool { return !nodeB.Lives(info.Incarnation) })
+	look := func() { must(t, b.Restore(t.Context(), func() []device.PresenceEvent { return nil })) }
+	look()
+	late, _ := stay(1)
+	must(t, a.Write(t.Context(), []device.PresenceEvent{late}))
+	look()
+	if last := told(t, b); !last["s1"].Connected {
+		t.Error("a session ended at the first look at it")
+	}
+	look()
+	if last := told(t, b); last["s1"].Connected || last["s1"].Reason != device.LeftNodeLost {
+		t.Errorf("what a wrote last was not ended: %+v", last["s1"])
+	}
+}
+
+func idsOf(t *testing.T, p *Presence) (ids string) {
+	t.Helper()
+	all, _, err := p.Sessions(t.Context(), dev(0).Tenant, "", 0, 10)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	for i, e := range all {
+		if i > 0 {
+			ids += " "
+		}
+		ids += e.ID
+	}
+	return ids
+}
