@@ -2,13 +2,19 @@ package api_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
@@ -208,4 +214,33 @@ func TestShutdown(t *testing.T) {
 			t.Errorf("Shutdown answered %v", err)
 		}
 	})
+}
+
+// TestTLS: what is said in the clear is not answered, nor is TLS 1.1.
+func TestTLS(t *testing.T) {
+	lent := httptest.NewTLSServer(nil)
+	defer lent.Close()
+	secure := &tls.Config{Certificates: lent.TLS.Certificates, MinVersion: tls.VersionTLS12}
+	h := open(t, func(c *api.Config, _ *api.Needs) { c.TLS = secure })
+	roots := x509.NewCertPool()
+	roots.AddCert(lent.Certificate())
+	for _, c := range []struct {
+		name string
+		with credentials.TransportCredentials
+		code codes.Code
+	}{
+		{"TLS", credentials.NewTLS(&tls.Config{RootCAs: roots}), codes.OK},
+		{"no trust", credentials.NewTLS(&tls.Config{RootCAs: x509.NewCertPool()}), codes.Unavailable},
+		{"plain", insecure.NewCredentials(), codes.Unavailable},
+	} {
+		conn, err := grpc.NewClient(h.server.Addr().String(), grpc.WithTransportCredentials(c.with), grpc.WithDisableServiceConfig(), grpc.WithNoProxy())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = healthv1.NewHealthClient(conn).Check(t.Context(), &healthv1.HealthCheckRequest{})
+		conn.Close()
+		if status.Code(err) != c.code {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
 }

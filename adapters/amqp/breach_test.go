@@ -3,9 +3,13 @@ package amqp_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"net"
+	"os"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	client "github.com/Azure/go-amqp"
 
@@ -144,5 +148,20 @@ func TestPanicCostsOneConnection(t *testing.T) {
 	r.gone()
 	if err := link.Send(soon(t), client.NewMessage([]byte("1")), nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestConnectionLimit: one above it is closed.
+func TestConnectionLimit(t *testing.T) {
+	s := serve(t, amqp.Config{MaxConnections: 1}, &adaptertest.Gate{})
+	openRaw(t, s, plainOpen)
+	conn, err := net.Dial("tcp", s.Addrs()["amqp"].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a connection above the limit: %v", err)
 	}
 }

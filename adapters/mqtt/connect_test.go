@@ -2,6 +2,10 @@ package mqtt_test
 
 import (
 	"encoding/hex"
+	"errors"
+	"io"
+	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -250,4 +254,44 @@ func TestPingKeepsAlive(t *testing.T) {
 		<-tick.C
 		p.wantSilence()
 	}
+}
+
+// TestConnectionLimit: one above it is closed, and there is room again when
+// somebody leaves.
+func TestConnectionLimit(t *testing.T) {
+	s := serve(t, mqtt.Config{MaxConnections: 1}, &adaptertest.Gate{})
+	first := join(t, s, packet.V5, "dev1")
+	conn, err := net.Dial("tcp", addr(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a connection above the limit: %v", err)
+	}
+	first.conn.Close()
+	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		if reached(s) == nil {
+			return
+		}
+		if time.Since(began) > patience {
+			t.Fatal("there is no room after the first has left")
+		}
+	}
+}
+
+// reached connects, and is answered.
+func reached(s *mqtt.Server) error {
+	conn, err := net.Dial("tcp", addr(s))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if _, err := conn.Write([]byte("\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01x")); err != nil {
+		return err
+	}
+	_, err = io.ReadFull(conn, make([]byte, 4))
+	return err
 }

@@ -156,9 +156,24 @@ func TestGoAMQPOverTLS(t *testing.T) {
 	if rows := s.query("certified"); len(rows) != 4 {
 		t.Errorf("%d messages of the device with a certificate are stored", len(rows))
 	}
-	options := &amqp.ConnOptions{TLSConfig: peerEncryption{ca: s.authority(), cert: cert, key: key}.config(t), SASLType: amqp.SASLTypeExternal("secretive")}
-	if err := sendOneAMQP(t.Context(), "amqps://localhost:"+port, options, "secretive"); err == nil {
-		t.Error("a certificate of one device lets in as another")
+	stranger, strangersKey := clientCertificate(t, "stranger", time.Now().Add(time.Hour))
+	old, oldKey := clientCertificate(t, "old", time.Now().Add(-time.Minute))
+	s.client("device", "credential", "add", "certified", "--cert", old)
+	for name, c := range map[string]struct {
+		encryption peerEncryption
+		sasl       amqp.SASLType
+	}{
+		"another's certificate":    {peerEncryption{ca: s.authority(), cert: cert, key: key}, amqp.SASLTypeExternal("secretive")},
+		"no certificate":           {peerEncryption{ca: s.authority()}, amqp.SASLTypeExternal("")},
+		"an unknown certificate":   {peerEncryption{ca: s.authority(), cert: stranger, key: strangersKey}, amqp.SASLTypeExternal("")},
+		"an expired certificate":   {peerEncryption{ca: s.authority(), cert: old, key: oldKey}, amqp.SASLTypeExternal("")},
+		"expired, and its secret":  {peerEncryption{ca: s.authority(), cert: old, key: oldKey}, amqp.SASLTypePlain("secretive", secret)},
+		"anonymous, and no secret": {peerEncryption{ca: s.authority()}, amqp.SASLTypeAnonymous()},
+	} {
+		options := &amqp.ConnOptions{TLSConfig: c.encryption.config(t), SASLType: c.sasl}
+		if err := sendOneAMQP(t.Context(), "amqps://localhost:"+port, options, "secretive"); err == nil {
+			t.Errorf("%s: let in", name)
+		}
 	}
 	s.stop()
 }

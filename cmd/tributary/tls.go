@@ -44,9 +44,19 @@ func (l *listeners) keepInside(said func(flag string) bool) {
 	}
 }
 
-// encrypts reports whether an operator's listener speaks TLS: wherever somebody
-// else than this machine can reach it.
-func encrypts(addr string) bool { return addr != off && !loopback(addr) }
+// encrypts reports whether an operator's listener at addr speaks TLS: wherever
+// somebody else than this machine can reach it. Names are looked up, so that the
+// address in addresses.json says the same.
+func encrypts(addr string) bool {
+	if addr == off {
+		return false
+	}
+	at, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return !loopback(addr)
+	}
+	return !at.IP.IsLoopback()
+}
 
 // needsCertificate reports whether any listener of this node speaks TLS.
 func (c *serveConfig) needsCertificate() bool {

@@ -45,10 +45,10 @@ type Source struct {
 	reloads  *prometheus.CounterVec // result: taken, refused
 	current  atomic.Pointer[tls.Certificate]
 
-	mu     sync.Mutex // of the looks
-	seen   [sha256.Size]byte
-	faulty [sha256.Size]byte // files that could not be used at the last look
-	told   bool              // that they cannot
+	mu      sync.Mutex        // of the looks
+	seen    [sha256.Size]byte // the files in use
+	changed [sha256.Size]byte // the files at the last look
+	told    bool              // that these cannot be used
 }
 
 // Open makes the development certificate when none is given, and reads the
@@ -141,17 +141,23 @@ func (s *Source) Run(ctx context.Context) error {
 	}
 }
 
-// Look takes up files that have changed. Files that cannot be used leave the
-// certificate as it is. That is told at the second look: two files are not
-// replaced in one step.
+// Look takes up files that have changed and were the same at the look before:
+// two files are not replaced in one step, and a file is not written in one.
+// Files that cannot be used leave the certificate as it is.
 func (s *Source) Look() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := s.renew()
 	certPEM, keyPEM, readErr := s.read()
 	sum := sumOf(certPEM, keyPEM)
-	if err = errors.Join(err, readErr); err == nil && sum == s.seen {
-		s.told, s.faulty = false, [sha256.Size]byte{}
+	switch err = errors.Join(err, readErr); {
+	case err == nil && sum == s.seen:
+		s.changed, s.told = sum, false
+		return
+	case sum != s.changed:
+		s.changed, s.told = sum, false
+		return
+	case s.told:
 		return
 	}
 	var cert *tls.Certificate
@@ -162,7 +168,9 @@ func (s *Source) Look() {
 		err = fmt.Errorf("the certificate expired at %s", cert.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	if err != nil {
-		s.refuse(sum, err)
+		s.told = true
+		s.reloads.WithLabelValues("refused").Inc()
+		s.cfg.Logger.Error("the changed certificate or its key cannot be used; the one before stays", "certificate", s.cfg.Cert, "error", err)
 		return
 	}
 	s.take(cert, sum)
@@ -170,21 +178,9 @@ func (s *Source) Look() {
 	s.cfg.Logger.Info("a new certificate is in use", "certificate", s.cfg.Cert, "expires", cert.Leaf.NotAfter)
 }
 
-func (s *Source) refuse(sum [sha256.Size]byte, err error) {
-	if sum != s.faulty {
-		s.faulty, s.told = sum, false
-		return
-	}
-	if !s.told {
-		s.told = true
-		s.reloads.WithLabelValues("refused").Inc()
-		s.cfg.Logger.Error("the changed certificate or its key cannot be used; the one before stays", "certificate", s.cfg.Cert, "error", err)
-	}
-}
-
 func (s *Source) take(cert *tls.Certificate, sum [sha256.Size]byte) {
 	s.current.Store(cert)
-	s.seen, s.told, s.faulty = sum, false, [sha256.Size]byte{}
+	s.seen, s.changed, s.told = sum, sum, false
 	s.notAfter.Set(float64(cert.Leaf.NotAfter.Unix()))
 }
 

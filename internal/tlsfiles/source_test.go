@@ -132,10 +132,12 @@ func TestDevelopmentCertificateIsRenewed(t *testing.T) {
 	if _, err := issue(short, ca, s.cfg.Cert, s.cfg.Key); err != nil {
 		t.Fatal(err)
 	}
+	s.Look()
 	s.Look() // takes the short one up
 	if got := s.current.Load().Leaf.NotAfter; got.After(time.Now().Add(renewBefore)) {
 		t.Fatalf("in use until %s", got)
 	}
+	s.Look()
 	s.Look()
 	if got := s.current.Load().Leaf.NotAfter; got.Before(time.Now().Add(renewBefore)) {
 		t.Fatalf("not renewed: in use until %s", got)
@@ -209,6 +211,10 @@ func TestOwnFiles(t *testing.T) {
 		t.Errorf("after half a change: changed %v, log %q", !inUse().Equal(first), &log)
 	}
 	put(key, files[1][1])
+	s.Look() // perhaps it is still being written
+	if !inUse().Equal(first) {
+		t.Error("a certificate is in use that may be half of one")
+	}
 	s.Look()
 	second := inUse()
 	if second.Equal(first) {
