@@ -8,13 +8,17 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tributary-iot/tributary/internal/doorway"
 )
 
 // Config says how a Server works. Zero values get the defaults named.
 type Config struct {
-	Addr  string      // default 127.0.0.1:50051; port 0 picks a free one; Off: only Handler answers
-	TLS   *tls.Config // nil: plain, which only loopback is fit for
-	Token string      // required: what callers show as "authorization: Bearer TOKEN"
+	Addr           string      // default 127.0.0.1:50051; port 0 picks a free one; Off: only Handler answers
+	TLS            *tls.Config // nil: plain, which only loopback is fit for
+	MaxConnections int         // of gRPC, TLS handshakes included; one above it is closed; default 1,000
+
+	Token string // required: what callers show as "authorization: Bearer TOKEN"
 
 	// MaxRequestBytes bounds a request; default 2 MiB: a command's payload of
 	// 1 MiB and its envelope.
@@ -46,6 +50,9 @@ func (c Config) withDefaults() Config {
 	if c.Addr == "" {
 		c.Addr = "127.0.0.1:50051"
 	}
+	if c.MaxConnections == 0 {
+		c.MaxConnections = 1000
+	}
 	if c.MaxRequestBytes == 0 {
 		c.MaxRequestBytes = 2 << 20
 	}
@@ -67,10 +74,23 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// doorway is the gRPC listener: plain, or with TLS and the protocol gRPC's
+// clients insist on.
+func (c Config) doorway() doorway.Config {
+	d := doorway.Config{Name: "grpc", Addr: c.Addr, Max: c.MaxConnections, Logger: c.Logger, Registerer: c.Registerer}
+	if c.TLS != nil {
+		d.Addr, d.TLSAddr, d.TLS = "", c.Addr, c.TLS.Clone()
+		d.TLS.NextProtos = []string{"h2"}
+	}
+	return d
+}
+
 func (c Config) validate(n Needs) error {
 	switch {
 	case len(c.Token) < MinTokenBytes:
 		return fmt.Errorf("api: Config.Token is %d bytes long, at least %d are required", len(c.Token), MinTokenBytes)
+	case c.MaxConnections < 0:
+		return errors.New("api: Config.MaxConnections must not be negative")
 	case c.MaxRequestBytes < 0 || c.BarrierTimeout < 0:
 		return errors.New("api: Config.MaxRequestBytes and BarrierTimeout must not be negative")
 	case c.WriteTimeout < 0 || c.Heartbeat < 0 || c.MaxRESTStreams < 0:

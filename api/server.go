@@ -11,12 +11,12 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+
+	"github.com/tributary-iot/tributary/internal/doorway"
 )
 
 // Server is the gRPC listener and its services, and their REST form.
@@ -25,7 +25,7 @@ type Server struct {
 	needs    Needs
 	metrics  *metrics
 	tokenSum [sha256.Size]byte
-	listener net.Listener
+	listener *doorway.Door // nil: REST only
 	grpc     *grpc.Server
 	health   *health.Server
 	local    *local // where REST calls go
@@ -46,7 +46,7 @@ func Open(cfg Config, needs Needs) (*Server, error) {
 	}
 	var err error
 	if cfg.Addr != Off {
-		if s.listener, err = net.Listen("tcp", cfg.Addr); err != nil {
+		if s.listener, err = doorway.Open(cfg.doorway()); err != nil {
 			return nil, fmt.Errorf("api: %w", err)
 		}
 	}
@@ -83,12 +83,7 @@ func (s *Server) guards() []grpc.ServerOption {
 
 // options bound what one caller can take of the server.
 func (s *Server) options() []grpc.ServerOption {
-	transport := insecure.NewCredentials()
-	if s.cfg.TLS != nil {
-		transport = credentials.NewTLS(s.cfg.TLS)
-	}
-	return append(s.guards(),
-		grpc.Creds(transport),
+	return append(s.guards(), // TLS is the doorway's
 		grpc.MaxConcurrentStreams(256),
 		grpc.MaxHeaderListSize(16<<10),
 		grpc.ConnectionTimeout(10*time.Second),

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"net/http/httptest"
 	"strings"
@@ -241,6 +242,41 @@ func TestTLS(t *testing.T) {
 		conn.Close()
 		if status.Code(err) != c.code {
 			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// TestConnectionsAreCapped: one connection too many is closed, and its place is
+// free again when another has ended.
+func TestConnectionsAreCapped(t *testing.T) {
+	h := open(t, func(c *api.Config, _ *api.Needs) { c.MaxConnections = 2 })
+	dial := func() net.Conn {
+		conn, err := net.Dial("tcp", h.server.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		return conn
+	}
+	welcome := func(conn net.Conn) error { // the server's settings, or the end
+		_, err := io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") // RFC 9113, section 3.4
+		if err == nil {
+			_, err = conn.Read(make([]byte, 1))
+		}
+		return err
+	}
+	first, second := dial(), dial()
+	if err := errors.Join(welcome(first), welcome(second)); err != nil {
+		t.Fatal(err)
+	}
+	if err := welcome(dial()); err == nil {
+		t.Error("a third connection was taken")
+	}
+	first.Close()
+	for giveUp := time.Now().Add(10 * time.Second); welcome(dial()) != nil; {
+		if time.Now().After(giveUp) {
+			t.Fatal("the place of a connection that ended stays taken")
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -53,14 +52,9 @@ func Open(cfg Config, gate adapters.Gate) (*Server, error) {
 // doorway is what is listened on.
 func (c Config) doorway() doorway.Config {
 	return doorway.Config{
-		Name: "http", Addr: c.Addr, TLSAddr: c.TLSAddr, TLS: c.TLS, Max: c.MaxConnections, Refuse: full,
+		Name: "http", Addr: c.Addr, TLSAddr: c.TLSAddr, TLS: c.TLS, Max: c.MaxConnections, Refuse: doorway.RefuseHTTP,
 		Timeout: c.HeaderTimeout, Logger: c.Logger, Registerer: c.Registerer,
 	}
-}
-
-// full turns a connection away in HTTP's own words.
-func full(conn net.Conn) {
-	_, _ = io.WriteString(conn, "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 }
 
 // openOn makes a server of listeners that are already bound; cfg is complete.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -13,23 +12,21 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/tributary-iot/tributary/api"
+	"github.com/tributary-iot/tributary/internal/doorway"
 )
 
 // admin is the operator's listener: health, metrics and REST.
 type admin struct {
-	listener net.Listener
+	listener *doorway.Door
 	server   *http.Server
 }
 
-// openAdmin binds addr, with TLS unless secure is nil. ready answers /readyz, and rest, nil on a node without
-// an API, what begins with /v1/ and /openapi.json.
-func openAdmin(addr string, secure *tls.Config, metrics prometheus.Gatherer, ready http.Handler, rest *api.Server) (*admin, error) {
-	listener, err := net.Listen("tcp", addr)
+// openAdmin binds the doorway. ready answers /readyz, and rest, nil on a node
+// without an API, what begins with /v1/ and /openapi.json.
+func openAdmin(at doorway.Config, metrics prometheus.Gatherer, ready http.Handler, rest *api.Server) (*admin, error) {
+	listener, err := doorway.Open(at)
 	if err != nil {
-		return nil, fmt.Errorf("admin: %w", err)
-	}
-	if secure != nil {
-		listener = tls.NewListener(listener, secure)
+		return nil, err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))

@@ -14,6 +14,7 @@ import (
 	"github.com/tributary-iot/tributary/adapters/https"
 	"github.com/tributary-iot/tributary/api"
 	"github.com/tributary-iot/tributary/command"
+	"github.com/tributary-iot/tributary/internal/doorway"
 	"github.com/tributary-iot/tributary/pipeline"
 	"github.com/tributary-iot/tributary/presence"
 	"github.com/tributary-iot/tributary/registry"
@@ -180,7 +181,7 @@ func (h *house) openAPI(needs api.Needs) (*api.Server, error) {
 		return nil, nil
 	}
 	server, err := api.Open(api.Config{
-		Addr: h.cfg.GRPC, TLS: h.operatorTLS(h.cfg.GRPC), Token: h.token, Logger: h.log.With("room", "api"), Registerer: h.metrics,
+		Addr: h.cfg.GRPC, TLS: h.operatorTLS(h.cfg.GRPC), MaxConnections: maxOperators(descriptors()), Token: h.token, Logger: h.log.With("room", "api"), Registerer: h.metrics,
 	}, needs)
 	if err != nil {
 		return nil, whenTaken(err, "grpc")
@@ -198,7 +199,11 @@ func (h *house) openAdmin(rest *api.Server) error {
 	if h.cfg.Admin == off {
 		return nil
 	}
-	a, err := openAdmin(h.cfg.Admin, h.operatorTLS(h.cfg.Admin), h.metrics, &h.ready, rest)
+	at := doorway.Config{Name: "admin", Addr: h.cfg.Admin, Max: maxOperators(descriptors()), Refuse: doorway.RefuseHTTP, Logger: h.log.With("room", "admin"), Registerer: h.metrics}
+	if at.TLS = h.operatorTLS(h.cfg.Admin); at.TLS != nil {
+		at.Addr, at.TLSAddr = doorway.Off, at.Addr
+	}
+	a, err := openAdmin(at, h.metrics, &h.ready, rest)
 	if err != nil {
 		return whenTaken(err, "admin")
 	}

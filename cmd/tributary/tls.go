@@ -134,3 +134,13 @@ func (l *limits) maxConnections(descriptors uint64) (int, error) {
 	}
 	return 10_000, nil
 }
+
+// maxOperators is how many connections gRPC and the admin listener have room
+// for each, when as many descriptors as given may be open; 0 is not known.
+func maxOperators(descriptors uint64) int {
+	const most = 1000
+	if descriptors == 0 {
+		return most
+	}
+	return int(max(16, min(most, descriptors/16)))
+}

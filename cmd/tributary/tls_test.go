@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tributary-iot/tributary/internal/doorway"
 	"github.com/tributary-iot/tributary/internal/tlsfiles"
 )
 
@@ -67,6 +69,9 @@ func TestMaxConnections(t *testing.T) {
 		if got != c.want || (err != nil) != (c.want == 0) {
 			t.Errorf("%d said, %d descriptors: %d, %v", c.said, c.descriptors, got, err)
 		}
+		if all := 3*got + 2*maxOperators(c.descriptors); c.said == 0 && c.descriptors > 1000 && uint64(all) >= c.descriptors {
+			t.Errorf("of %d descriptors %d may be connections", c.descriptors, all)
+		}
 	}
 }
 
@@ -85,17 +90,11 @@ func TestHosts(t *testing.T) {
 }
 
 func TestAdminOverTLS(t *testing.T) {
-	dir := t.TempDir()
-	source, err := tlsfiles.Open(tlsfiles.Config{Dir: dir, Hosts: []string{"127.0.0.1"}})
+	source, err := tlsfiles.Open(tlsfiles.Config{Dir: t.TempDir(), Hosts: []string{"127.0.0.1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := openAdmin("127.0.0.1:0", source.Server(), prometheus.NewRegistry(), http.NotFoundHandler(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- a.Serve() }()
+	a := serveAdmin(t, doorway.Config{Name: "admin", TLSAddr: "127.0.0.1:0", TLS: source.Server()})
 	secure, err := clientTLS("", source.Authority(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -108,12 +107,46 @@ func TestAdminOverTLS(t *testing.T) {
 	if response.StatusCode != http.StatusOK {
 		t.Error(response.Status)
 	}
-	if err := a.Shutdown(context.Background()); err != nil {
-		t.Error(err)
+}
+
+// TestAdminIsCapped: connections that are held open, whoever holds them, leave
+// the rest of the process its descriptors; one too many is told so.
+func TestAdminIsCapped(t *testing.T) {
+	a := serveAdmin(t, doorway.Config{Name: "admin", Addr: "127.0.0.1:0", Max: 1, Refuse: doorway.RefuseHTTP})
+	held, err := net.Dial("tcp", a.listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := <-ended; err != nil {
-		t.Error(err)
+	defer held.Close()
+	ask := func() int {
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+		response, err := client.Get("http://" + a.listener.Addr().String() + "/healthz")
+		if err != nil {
+			return 0
+		}
+		response.Body.Close()
+		return response.StatusCode
 	}
+	eventually(t, "a refusal", func() bool { return ask() == http.StatusServiceUnavailable })
+	held.Close()
+	eventually(t, "an answer once there is a place", func() bool { return ask() == http.StatusOK })
+}
+
+// serveAdmin runs the admin listener until the test ends.
+func serveAdmin(t *testing.T, at doorway.Config) *admin {
+	t.Helper()
+	a, err := openAdmin(at, prometheus.NewRegistry(), http.NotFoundHandler(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- a.Serve() }()
+	t.Cleanup(func() {
+		if err := errors.Join(a.Shutdown(context.Background()), <-ended); err != nil {
+			t.Error(err)
+		}
+	})
+	return a
 }
 
 // TestCommandLineOverTLS talks to gRPC behind TLS: with the authority it trusts

@@ -3,6 +3,7 @@ package doorway
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"runtime/debug"
 	"time"
@@ -88,4 +89,10 @@ func (d *Door) hand(conn net.Conn) {
 	case <-d.ctx.Done():
 		Cut(conn)
 	}
+}
+
+// RefuseHTTP is Config.Refuse of a listener that speaks HTTP (RFC 9110, section
+// 15.6.4).
+func RefuseHTTP(conn net.Conn) {
+	_, _ = io.WriteString(conn, "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 }

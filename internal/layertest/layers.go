@@ -87,14 +87,14 @@ var layers = []room{
 	// People and programs.
 	{
 		path:   "api",
-		rooms:  []string{"device", "device/devicepb", "proto/tributary/v1", "storage"},
+		rooms:  []string{"device", "device/devicepb", "internal/doorway", "proto/tributary/v1", "storage"},
 		others: []string{grpc, protobuf, prometheus, gateway, googleAPI},
 	},
 
 	// The wiring, and the clients it ships.
 	{
 		path:  "cmd/tributary",
-		rooms: append([]string{"cmd/tributary/bench", "cmd/tributary/demo", "internal/tlsfiles", "internal/options"}, everyRoom...),
+		rooms: append([]string{"cmd/tributary/bench", "cmd/tributary/demo", "internal/doorway", "internal/tlsfiles", "internal/options"}, everyRoom...),
 		others: []string{
 			"github.com/alecthomas/kong", "github.com/gofrs/flock", "github.com/oklog/ulid/v2", "golang.org/x/sync", "golang.org/x/term",
 			grpc, protobuf, prometheus,
