@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -55,7 +56,7 @@ func stopWithin(t testing.TB, stop func(context.Context) error) {
 func externalServer(t testing.TB, jetstream bool) (*natsserver.Server, string) {
 	t.Helper()
 	s, err := natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true,
-		JetStream: jetstream, StoreDir: t.TempDir(), JetStreamMaxStore: 1 << 30, SyncAlways: true})
+		JetStream: jetstream, StoreDir: storeDir(t), JetStreamMaxStore: 1 << 30, SyncAlways: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,6 +66,18 @@ func externalServer(t testing.TB, jetstream bool) (*natsserver.Server, string) {
 	}
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	return s, s.ClientURL()
+}
+
+// storeDir is a directory for a server that may still write for a moment after
+// it has said that it is down.
+func storeDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "nats-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { eventually(t, "the server's files to go", func() bool { return os.RemoveAll(dir) == nil }) })
+	return dir
 }
 
 // wire is a TCP proxy that can stop carrying what the server says.

@@ -30,10 +30,15 @@ func TestContractFindsFlaws(t *testing.T) {
 	} {
 		t.Run(flaw, func(t *testing.T) {
 			t.Parallel()
-			broken := adaptertest.Broken(adaptertest.Subject{Open: openToy(flaw), Dial: dialToy})
-			if broken[rule] == nil {
-				t.Errorf("an adapter that %s passes %q; broken: %v", flaw, rule, broken)
+			// A flaw may come out too late to be seen, on a machine that is busy: it
+			// need not break its rule every time.
+			var broken map[string]error
+			for range 10 {
+				if broken = adaptertest.Broken(adaptertest.Subject{Open: openToy(flaw), Dial: dialToy}); broken[rule] != nil {
+					return
+				}
 			}
+			t.Errorf("an adapter that %s passes %q; broken: %v", flaw, rule, broken)
 		})
 	}
 }

@@ -137,12 +137,12 @@ func TestPausedNodeDoesNotAct(t *testing.T) {
 	old.subscribe(t, "dev/commands/#")
 	id := c.sendTo(c.b, "dev")
 	held := old.receive(t, id)
-	if err := c.a.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	c.a.pause()
 	old.ack(t, held) // it is in the stopped node's socket when that goes on
+	trail := ""
+	t.Cleanup(func() { t.Logf("the trail was %s", trail) })
 	eventually(t, "the paused node's place is given up", func() bool {
-		trail, _ := c.trail(c.b, id)
+		trail, _ = c.trail(c.b, id)
 		return trail == "QUEUED SENT QUEUED" && len(c.sessions(c.b, "dev")) == 0
 	})
 	fresh := dialMQTT5(t, c.b, "dev")
@@ -152,13 +152,13 @@ func TestPausedNodeDoesNotAct(t *testing.T) {
 		t.Fatal(err)
 	}
 	old.disconnected(t)
-	trail, _ := c.trail(c.b, id)
-	if trail != "QUEUED SENT QUEUED SENT" {
+	if trail, _ = c.trail(c.b, id); trail != "QUEUED SENT QUEUED SENT" {
 		t.Errorf("the late receipt counted: %s", trail)
 	}
 	fresh.ack(t, again)
 	eventually(t, "the receipt", func() bool {
-		trail, node := c.trail(c.b, id)
+		var node string
+		trail, node = c.trail(c.b, id)
 		return trail == "QUEUED SENT QUEUED SENT DELIVERED" && node == "b"
 	})
 	eventually(t, "the paused node takes sessions again", func() bool {

@@ -46,20 +46,28 @@ func clusterSize(t *testing.T) (moves, kills int) {
 // busy with many tests must still beat within half of it.
 const nodeTimeout = "5s"
 
-// apiOf connects to a node's gRPC listener.
+// apiOf is a connection to a node's gRPC listener, one for all who ask.
 func apiOf(t *testing.T, s *server) *grpc.ClientConn {
 	t.Helper()
-	token, err := os.ReadFile(filepath.Join(s.data, tokenFile))
+	conn, err := s.api()
 	if err != nil {
 		t.Fatal(err)
+	}
+	return conn
+}
+
+// dialAPI connects until the test ends.
+func (s *server) dialAPI() (*grpc.ClientConn, error) {
+	token, err := os.ReadFile(filepath.Join(s.data, tokenFile))
+	if err != nil {
+		return nil, err
 	}
 	conn, err := grpc.NewClient(s.addresses["grpc"], grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithPerRPCCredentials(operator(strings.TrimSpace(string(token)))))
-	if err != nil {
-		t.Fatal(err)
+	if err == nil {
+		s.t.Cleanup(func() { conn.Close() })
 	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
+	return conn, err
 }
 
 // cluster is two nodes on one NATS server: "a", which dies, without a store, and
@@ -256,7 +264,6 @@ func (c *cluster) command(n int, name string) (id string, err error) {
 			Ttl: durationpb.New(time.Hour), ResponseTimeout: durationpb.New(time.Hour),
 		})
 		cancel()
-		conn.Close()
 		if err == nil {
 			return sent.GetId(), nil
 		}

@@ -13,9 +13,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc"
 )
 
 // runEnv makes the test binary behave as the tributary program, so that tests
@@ -39,6 +42,7 @@ type server struct {
 	log       *bytes.Buffer
 	data      string
 	addresses map[string]string
+	api       func() (*grpc.ClientConn, error) // one connection, made when first asked for
 }
 
 func program(ctx context.Context, args ...string) *exec.Cmd {
@@ -53,6 +57,7 @@ func serve(t testing.TB, data string, args ...string) *server {
 	free := []string{"serve", "--data", data, "--mqtt", "127.0.0.1:0", "--amqp", "127.0.0.1:0",
 		"--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--mqtts", "127.0.0.1:0", "--amqps", "127.0.0.1:0", "--https", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0"}
 	s := &server{t: t, data: data, log: &bytes.Buffer{}}
+	s.api = sync.OnceValues(s.dialAPI)
 	// A killed server leaves its addresses behind; they would pass for the new one's.
 	if err := os.Remove(filepath.Join(data, addressesFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
@@ -85,6 +90,26 @@ func serve(t testing.TB, data string, args ...string) *server {
 
 // kill ends the server as a crash would.
 func (s *server) kill() { s.end(syscall.SIGKILL) }
+
+// pause stops the process where it stands, and returns when all of it has:
+// that takes a moment after the signal.
+func (s *server) pause() {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		s.t.Fatal(err)
+	}
+	var status syscall.WaitStatus
+	for {
+		_, err := syscall.Wait4(s.cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || !status.Stopped() {
+			s.t.Fatalf("the server did not stop: %v, %v", status, err)
+		}
+		return
+	}
+}
 
 // stop asks the server to drain and checks that it ends with 0.
 func (s *server) stop() {
