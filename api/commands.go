@@ -31,7 +31,7 @@ func (c *commands) SendCommand(ctx context.Context, req *pb.SendCommandRequest) 
 	}
 	cmd := device.Command{
 		Tenant: id.Tenant, Device: id.Device, Name: req.GetCommand(), Payload: req.GetPayload(),
-		ContentType: req.GetContentType(), Key: req.GetKey(), OneWay: req.GetOneWay(), Sender: sender,
+		ContentType: req.GetContentType(), Key: req.GetKey(), OneWay: req.GetOneWay(), Sender: callerOf(ctx).String(),
 	}
 	ttl, err := duration("ttl", req.GetTtl())
 	if err != nil {

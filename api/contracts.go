@@ -8,13 +8,15 @@ import (
 	"github.com/tributary-iot/tributary/storage"
 )
 
-// Needs is what the API asks of the house. Everything but Barrier and DeadLetters is required.
+// Needs is what the API asks of the house. Everything but Tokens, Barrier and
+// DeadLetters is required; without Tokens only the operator may call.
 type Needs struct {
 	Devices  Devices
 	Commands Commands
 	Reader   storage.Reader
 	Feed     Feed
 	Presence Presence
+	Tokens   Tokens
 	Barrier  Barrier
 
 	DeadLetters DeadLetters // nil: there is no such service here
@@ -98,6 +100,23 @@ type Presence interface {
 
 	// Follow is Feed.Follow for the beginnings and ends of sessions.
 	Follow(ctx context.Context, tenant, devicename string, after *device.Position, fn func(device.StoredPresence) error) error
+}
+
+// Tokens is who may call, besides the operator. Errors: NotFound, Conflict (an
+// existing name), Invalid, Precondition, Unavailable.
+type Tokens interface {
+	// Verify answers whose text this is, and a context that ends when the token
+	// is removed or expires. Unauthenticated for any text that is nobody's.
+	Verify(ctx context.Context, text string) (device.Token, context.Context, error)
+
+	// Create answers the text, which is shown this once. ttl is how long it
+	// lives; 0 is for ever.
+	Create(ctx context.Context, t device.Token, ttl time.Duration) (device.Token, string, error)
+
+	// List answers a tenant's tokens after a name, in byte order of names.
+	List(ctx context.Context, tenant, after string, limit int) ([]device.Token, error)
+
+	Remove(ctx context.Context, tenant, name string) error
 }
 
 // OutOfStream is the error of a Feed asked for what was purged from the

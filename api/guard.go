@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -14,13 +12,12 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
-
-	"github.com/tributary-iot/tributary/device"
 )
 
-// guard stands around every call: it asks for the token, keeps a panic to the
-// one call, turns errors into statuses, logs what is ours and counts all.
-func (s *Server) guard(ctx context.Context, method string, call func() error) (err error) {
+// guard stands around every call: it asks who calls and whether they may, keeps
+// a panic to the one call, turns errors into statuses, logs what is ours and
+// counts all. A call ends with the token it was made with.
+func (s *Server) guard(ctx context.Context, method string, call func(context.Context, caller) error) (err error) {
 	start := time.Now()
 	s.metrics.running.WithLabelValues(method).Inc()
 	defer func() {
@@ -37,14 +34,24 @@ func (s *Server) guard(ctx context.Context, method string, call func() error) (e
 		s.metrics.seconds.WithLabelValues(method).Observe(time.Since(start).Seconds())
 		err = told
 	}()
-	if err := s.authorize(ctx, method); err != nil {
+	who, err := s.authorize(ctx, method)
+	if err != nil {
 		return err
 	}
-	return call()
+	ctx, done := who.as(ctx)
+	defer done()
+	err = call(ctx, who)
+	if err != nil && context.Cause(ctx) == errTokenEnded {
+		return errTokenEnded
+	}
+	return err
 }
 
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
-	err = s.guard(ctx, info.FullMethod, func() (err error) {
+	err = s.guard(ctx, info.FullMethod, func(ctx context.Context, who caller) (err error) {
+		if err := who.may(req); err != nil {
+			return err
+		}
 		resp, err = handler(ctx, req)
 		return err
 	})
@@ -55,30 +62,34 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 }
 
 func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	return s.guard(stream.Context(), info.FullMethod, func() error { return handler(srv, stream) })
+	return s.guard(stream.Context(), info.FullMethod, func(ctx context.Context, who caller) error {
+		return handler(srv, &guardedStream{stream, ctx, who})
+	})
 }
 
-// authorize asks for the token. Health is open, so that a supervisor needs no
-// secret to see whether the server lives; reflection is not.
-func (s *Server) authorize(ctx context.Context, method string) error {
+// authorize says who calls, when they may call that. Health is open, so that a
+// supervisor needs no secret to see whether the server lives; reflection is not.
+func (s *Server) authorize(ctx context.Context, method string) (caller, error) {
 	if strings.HasPrefix(method, "/grpc.health.v1.Health/") {
-		return nil
+		return caller{}, nil
 	}
-	md, _ := metadata.FromIncomingContext(ctx)
-	for _, v := range md.Get("authorization") {
-		scheme, token, _ := strings.Cut(v, " ")
-		if sum := sha256.Sum256([]byte(token)); strings.EqualFold(scheme, "bearer") &&
-			subtle.ConstantTimeCompare(sum[:], s.tokenSum[:]) == 1 {
-			return nil
-		}
+	who, err := s.identify(ctx)
+	if err == nil && who.life != nil {
+		err = mayCall(who.token, method)
 	}
-	return device.Errorf(device.Unauthenticated,
-		"this call needs the metadata authorization: Bearer TOKEN, where TOKEN is in admin.token of the server's data directory")
+	return who, err
 }
 
+// peerOf is where a call came from. REST calls come from memory, and the gateway
+// says last who was in front of it.
 func peerOf(ctx context.Context) string {
-	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil {
-		return p.Addr.String()
+	p, ok := peer.FromContext(ctx)
+	if !ok || p.Addr == nil {
+		return ""
 	}
-	return ""
+	if md, _ := metadata.FromIncomingContext(ctx); p.Addr.Network() == "bufconn" && len(md.Get("x-forwarded-for")) > 0 {
+		from := md.Get("x-forwarded-for")[0]
+		return strings.TrimSpace(from[strings.LastIndexByte(from, ',')+1:])
+	}
+	return p.Addr.String()
 }

@@ -13,6 +13,7 @@ import (
 //	tenants/{tenant}/devices/{device}
 //	tenants/{tenant}/devices/{device}/commands/{id}
 //	tenants/{tenant}/devices/{device}/deadLetters/{id}
+//	tenants/{tenant}/tokens/{token}
 //
 // An id stands as it is, but for "%" (written %25) and the id "-" (written
 // %2D), because "-" alone means any. When read, every %XX is understood.
@@ -39,6 +40,9 @@ func CommandName(tenant, devicename, id string) string {
 func DeadLetterName(tenant, devicename, id string) string {
 	return DeviceName(tenant, devicename) + "/deadLetters/" + escapeID(id)
 }
+
+// TokenName is the resource name of an API token.
+func TokenName(tenant, id string) string { return TenantName(tenant) + "/tokens/" + escapeID(id) }
 
 func orAny(id string) string {
 	if id == "" {
@@ -101,6 +105,27 @@ func parseCommand(name string) (device.ID, string, error) {
 	}
 	id, err := deviceID(ids)
 	return id, ids[2], err
+}
+
+// parseToken reads a token's name.
+func parseToken(name string) (tenant, id string, err error) {
+	ids, err := parseName(name, "tenants", "tokens")
+	if err != nil {
+		return "", "", err
+	}
+	if ids[1] == "" {
+		return "", "", device.Errorf(device.Invalid, "resource name %q names no single token", clip(name))
+	}
+	return ids[0], ids[1], validTenant(ids[0])
+}
+
+// tenantOf is the tenant that any resource name begins with.
+func tenantOf(name string) (string, error) {
+	parts := strings.SplitN(name, "/", 3)
+	if len(parts) < 2 {
+		return parseTenant(name)
+	}
+	return parseTenant(parts[0] + "/" + parts[1])
 }
 
 // maxCommandID bounds what is looked up; a ULID has 26 characters.

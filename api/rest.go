@@ -28,6 +28,7 @@ var services = []struct {
 	{func(s *Server, g grpc.ServiceRegistrar) { pb.RegisterTelemetryServiceServer(g, &telemetry{s: s}) }, pb.RegisterTelemetryServiceHandler},
 	{func(s *Server, g grpc.ServiceRegistrar) { pb.RegisterPresenceServiceServer(g, &presence{s: s}) }, pb.RegisterPresenceServiceHandler},
 	{func(s *Server, g grpc.ServiceRegistrar) { pb.RegisterDeadLetterServiceServer(g, newDeadLetters(s)) }, pb.RegisterDeadLetterServiceHandler},
+	{func(s *Server, g grpc.ServiceRegistrar) { pb.RegisterTokenServiceServer(g, &tokens{s: s}) }, pb.RegisterTokenServiceHandler},
 }
 
 // Handler answers REST: /v1/tenants/… as the annotations in proto/ say, and

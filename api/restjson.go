@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -23,8 +24,16 @@ func (j *restJSON) Marshal(v any) ([]byte, error) {
 	switch v := v.(type) {
 	case map[string]any:
 		if m, ok := v["result"].(proto.Message); ok && len(v) == 1 {
-			return j.JSONPb.Marshal(m)
+			return j.Marshal(m)
 		}
+	case proto.Message:
+		raw, err := j.JSONPb.Marshal(v)
+		if err != nil {
+			return nil, err
+		}
+		var line bytes.Buffer // protobuf-JSON varies its spaces on purpose; ours has none
+		err = json.Compact(&line, raw)
+		return line.Bytes(), err
 	case map[string]proto.Message:
 		if st, ok := v["error"].(*spb.Status); ok {
 			return json.Marshal(problemOf(status.FromProto(st)))

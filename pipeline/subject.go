@@ -18,6 +18,7 @@ const (
 	DeviceBucket       = "DEVICES"
 	DeviceStream       = "KV_" + DeviceBucket // the bucket as a stream
 	deviceBucketRoot   = "$KV." + DeviceBucket + "."
+	TokenBucket        = "TOKENS"
 	LeaseStream        = "LEASES"
 	GenerationStream   = "LEASE_GENERATIONS"
 	NodeStream         = "NODES"
@@ -222,6 +223,30 @@ func parseDeviceKey(key string) (id device.ID, err error) {
 		return device.ID{}, errSubject
 	}
 	return id, nil
+}
+
+// tokenKey is the key of an API token in its bucket: tenant.name.
+func tokenKey(tenant, name string) string {
+	b := append(appendLevel(nil, tenant, bucketKeyEscape), '.')
+	return string(appendLevel(b, name, bucketKeyEscape))
+}
+
+// parseTokenKey is the reverse of tokenKey.
+func parseTokenKey(k string) (tenant, name string, err error) {
+	first, second, ok := strings.Cut(k, ".")
+	if !ok {
+		return "", "", errSubject
+	}
+	if tenant, err = unescape(first, bucketKeyEscape); err != nil {
+		return "", "", err
+	}
+	if name, err = unescape(second, bucketKeyEscape); err != nil {
+		return "", "", err
+	}
+	if tokenKey(tenant, name) != k {
+		return "", "", errSubject
+	}
+	return tenant, name, nil
 }
 
 func appendDevice(b []byte, id device.ID) []byte {

@@ -8,9 +8,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"github.com/tributary-iot/tributary/api"
 	"github.com/tributary-iot/tributary/internal/doorway"
 )
@@ -21,15 +18,15 @@ type admin struct {
 	server   *http.Server
 }
 
-// openAdmin binds the doorway. ready answers /readyz, and rest, nil on a node
-// without an API, what begins with /v1/ and /openapi.json.
-func openAdmin(at doorway.Config, metrics prometheus.Gatherer, ready http.Handler, rest *api.Server) (*admin, error) {
+// openAdmin binds the doorway. metrics answers /metrics, ready /readyz, and rest,
+// nil on a node without an API, what begins with /v1/ and /openapi.json.
+func openAdmin(at doorway.Config, metrics, ready http.Handler, rest *api.Server) (*admin, error) {
 	listener, err := doorway.Open(at)
 	if err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.Handle("GET /readyz", ready)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}

@@ -32,6 +32,7 @@ type clientCommands struct {
 
 	Deadletter deadletterCmd `cmd:"" help:"See messages that were not kept, and why; try them again."`
 	Presence   presenceCmd   `cmd:"" help:"Print who is connected, and who comes and goes."`
+	Token      tokenCmd      `cmd:"" help:"Make and end tokens for the API, each with a role in one tenant."`
 	Status     statusCmd     `cmd:"" help:"Print whether the server is ready, part by part."`
 }
 
@@ -40,7 +41,7 @@ type clientFlags struct {
 	Data      string `default:"tributary-data" type:"path" env:"TRIBUTARY_DATA" placeholder:"DIR" help:"Data directory of the server on this machine: its address and token are read there."`
 	GRPC      string `name:"grpc" env:"TRIBUTARY_SERVER" placeholder:"ADDR" help:"Address of the server, instead of the one in DIR/addresses.json. Plain on loopback, TLS elsewhere."`
 	CA        string `name:"ca" type:"path" env:"TRIBUTARY_CA" placeholder:"FILE" help:"Certificate of the authority to trust, in PEM form; speaks TLS on loopback, too. Default: the system's, and DIR/tls/ca.crt."`
-	TokenFile string `type:"path" env:"TRIBUTARY_TOKEN_FILE" placeholder:"FILE" help:"File with the operator's token, instead of DIR/admin.token."`
+	TokenFile string `type:"path" env:"TRIBUTARY_TOKEN_FILE" placeholder:"FILE" help:"File with an API token, or with the operator's, instead of DIR/admin.token."`
 	Tenant    string `default:"default" env:"TRIBUTARY_TENANT" placeholder:"NAME" help:"Tenant of the devices; DEVICE@TENANT says it too."`
 	Output    string `short:"o" env:"TRIBUTARY_OUTPUT" enum:"table,json" default:"table" help:"table, or json: one protobuf-JSON object a line."`
 }
@@ -140,7 +141,7 @@ func (f *clientFlags) explain(err error, addr string) error {
 	told := s.GRPCStatus()
 	switch {
 	case told.Code() == codes.Unauthenticated:
-		return fmt.Errorf("the server at %s does not accept the token in %s: is it another server's?", addr, f.tokenPath())
+		return fmt.Errorf("the server at %s does not accept the token in %s: it is another server's, was removed, or has expired", addr, f.tokenPath())
 	case told.Code() == codes.Unavailable && strings.Contains(told.Message(), "x509: certificate signed by unknown authority"):
 		return fmt.Errorf("nobody we trust vouches for the server at %s: name its authority with --ca (the development one is tls/ca.crt of its data directory)", addr)
 	case told.Code() == codes.Unavailable && strings.Contains(told.Message(), "x509: "):
@@ -156,6 +157,8 @@ func (f *clientFlags) explain(err error, addr string) error {
 		return fmt.Errorf("%s: `tributary device list%s` shows those there are", told.Message(), f.again())
 	case told.Code() == codes.NotFound && strings.Contains(told.Message(), "no such command"):
 		return fmt.Errorf("%s: `tributary commands list%s` shows those there are", told.Message(), f.again())
+	case told.Code() == codes.NotFound && strings.Contains(told.Message(), "no token"):
+		return fmt.Errorf("%s: `tributary token list%s` shows those there are", told.Message(), f.again())
 	case told.Code() == codes.AlreadyExists && strings.Contains(told.Message(), "device"):
 		return fmt.Errorf("%s: `tributary device rotate` gives it a new secret", told.Message())
 	case told.Code() == codes.Internal:

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/adapters/https"
 	"github.com/tributary-iot/tributary/api"
@@ -50,6 +52,10 @@ func (h *house) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	tokens, err := h.openTokens(ctx, belt)
+	if err != nil {
+		return err
+	}
 	here, sessions, err := h.openPresence(ctx, belt, node)
 	if err != nil {
 		return err
@@ -65,12 +71,15 @@ func (h *house) open(ctx context.Context) (err error) {
 	if err := h.openNATSDoor(ctx); err != nil {
 		return err
 	}
-	needs := api.Needs{Devices: devices, Commands: commands, Reader: store, Feed: liveFeed{belt}, Presence: sessionList{sessions}, Barrier: store.barrier, DeadLetters: letterBox{belt}}
+	needs := api.Needs{
+		Devices: devices, Commands: commands, Reader: store,
+		Feed: liveFeed{belt}, Presence: sessionList{sessions}, Tokens: tokens, Barrier: store.barrier, DeadLetters: letterBox{belt},
+	}
 	rest, err := h.openAPI(needs)
 	if err != nil {
 		return err
 	}
-	if err := h.openAdmin(rest); err != nil {
+	if err := h.openAdmin(rest, scrapers{h.token, tokens.Verify}); err != nil {
 		return err
 	}
 	return h.announce()
@@ -195,15 +204,17 @@ func (h *house) openAPI(needs api.Needs) (*api.Server, error) {
 	return server, nil
 }
 
-func (h *house) openAdmin(rest *api.Server) error {
+func (h *house) openAdmin(rest *api.Server, who scrapers) error {
 	if h.cfg.Admin == off {
 		return nil
 	}
 	at := doorway.Config{Name: "admin", Addr: h.cfg.Admin, Max: maxOperators(descriptors()), Refuse: doorway.RefuseHTTP, Logger: h.log.With("room", "admin"), Registerer: h.metrics}
+	metrics := promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{})
 	if at.TLS = h.operatorTLS(h.cfg.Admin); at.TLS != nil {
 		at.Addr, at.TLSAddr = doorway.Off, at.Addr
+		metrics = who.guard(metrics)
 	}
-	a, err := openAdmin(at, h.metrics, &h.ready, rest)
+	a, err := openAdmin(at, metrics, &h.ready, rest)
 	if err != nil {
 		return whenTaken(err, "admin")
 	}

@@ -81,11 +81,38 @@ func TestNoSecretIsTold(t *testing.T) {
 		v.closed(page, fmt.Sprint(body, err))
 	}
 	v.closed("device list", s.client("device", "list", "-o", "json"))
+	v.apiTokens(s)
 	s.stop()
 	if n := strings.Count(s.log.String(), "\n"); n < 20 || !strings.Contains(s.log.String(), `"remote"`) {
 		t.Errorf("the log has %d lines: nothing was looked through\n%s", n, s.log)
 	}
 	v.closed("the log", s.log.String())
+}
+
+// apiTokens makes one, shows it while it is good and when it is not, and looks
+// at what is told of it.
+func (v *vault) apiTokens(s *server) {
+	v.t.Helper()
+	text, _ := s.newToken("canary", "viewer", "default")
+	v.keep("an API token", text)
+	base := restOf{v.t, "http://" + s.addresses["admin"], text}
+	for _, c := range []struct {
+		path string
+		code int
+	}{{"/v1/tenants/default/telemetry:latest", 200}, {"/v1/tenants/other/telemetry:latest", 403}, {"/v1/tenants/default/tokens", 403}} {
+		code, body := base.code(c.path)
+		if code != c.code {
+			v.t.Errorf("%s with an API token is answered %d %s", c.path, code, body)
+		}
+		v.closed(c.path, body)
+	}
+	v.closed("token list", s.client("token", "list", "-o", "json"))
+	s.client("token", "rm", "canary")
+	code, body := base.code("/v1/tenants/default/telemetry:latest")
+	if code != 401 {
+		v.t.Errorf("with a removed API token the answer is %d %s", code, body)
+	}
+	v.closed("a refusal of a removed API token", body)
 }
 
 // keepFiles adds what the server made for itself.

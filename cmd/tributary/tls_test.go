@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/tributary-iot/tributary/internal/doorway"
 	"github.com/tributary-iot/tributary/internal/tlsfiles"
 )
@@ -135,7 +133,7 @@ func TestAdminIsCapped(t *testing.T) {
 // serveAdmin runs the admin listener until the test ends.
 func serveAdmin(t *testing.T, at doorway.Config) *admin {
 	t.Helper()
-	a, err := openAdmin(at, prometheus.NewRegistry(), http.NotFoundHandler(), nil)
+	a, err := openAdmin(at, http.NotFoundHandler(), http.NotFoundHandler(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

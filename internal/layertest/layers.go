@@ -30,7 +30,7 @@ const (
 var everyRoom = []string{
 	"adapters", "adapters/amqp", "adapters/https", "adapters/mqtt", "api", "command", "device",
 	"device/devicepb", "normalize", "pipeline", "pipeline/embedded", "pipeline/natsdoor", "presence", "proto/tributary/v1",
-	"registry", "storage", "storage/sqlite",
+	"registry", "storage", "storage/sqlite", "token",
 }
 
 // layers is the whole house. A new package is entered here on purpose, and a
@@ -73,6 +73,7 @@ var layers = []room{
 	{path: "registry/registrytest", rooms: []string{"device", "registry"}, helper: true},
 	{path: "command", rooms: []string{"adapters", "device", "storage"}, others: []string{"github.com/oklog/ulid/v2", prometheus}},
 
+	{path: "token", rooms: []string{"device", "internal/metrics"}, others: []string{prometheus}},
 	{path: "presence", rooms: []string{"device", "internal/metrics"}, others: []string{"github.com/oklog/ulid/v2", prometheus}},
 
 	// What is kept.
