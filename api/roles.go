@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
-	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 
 	"github.com/tributary-iot/tributary/device"
 	pb "github.com/tributary-iot/tributary/proto/tributary/v1"
@@ -61,8 +60,7 @@ var callers = map[string][]device.Role{
 	pb.TokenService_ListTokens_FullMethodName:  admins,
 	pb.TokenService_DeleteToken_FullMethodName: admins,
 
-	reflectionv1.ServerReflection_ServerReflectionInfo_FullMethodName:      everybody,
-	reflectionv1alpha.ServerReflection_ServerReflectionInfo_FullMethodName: everybody,
+	reflectionv1.ServerReflection_ServerReflectionInfo_FullMethodName: everybody,
 }
 
 // mayCall refuses a token whose role the table does not name.
@@ -84,7 +82,7 @@ func maySee(t device.Token, req any) error {
 	if r, ok := req.(interface{ GetName() string }); ok {
 		names = append(names, r.GetName())
 	}
-	if isReflection(req) {
+	if _, ok := req.(*reflectionv1.ServerReflectionRequest); ok {
 		return nil
 	}
 	if len(names) == 0 {
@@ -100,12 +98,4 @@ func maySee(t device.Token, req any) error {
 		}
 	}
 	return nil
-}
-
-func isReflection(req any) bool {
-	switch req.(type) {
-	case *reflectionv1.ServerReflectionRequest, *reflectionv1alpha.ServerReflectionRequest:
-		return true
-	}
-	return false
 }

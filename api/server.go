@@ -55,7 +55,7 @@ func Open(cfg Config, needs Needs) (*Server, error) {
 	s.health = health.NewServer()
 	s.register(s.grpc)
 	healthv1.RegisterHealthServer(s.grpc, s.health)
-	reflection.Register(s.grpc)
+	reflection.RegisterV1(s.grpc)
 	if s.local, err = s.openLocal(); err == nil {
 		s.rest, err = s.openREST()
 	}
