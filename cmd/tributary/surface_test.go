@@ -39,7 +39,7 @@ func TestListenersAreWhereTheyAreExpected(t *testing.T) {
 // TestDataDirectory: what is in it while the server runs and afterwards, and who
 // may read it; listeners that are off are not in addresses.json.
 func TestDataDirectory(t *testing.T) {
-	s := serve(t, t.TempDir(), "--open", "--amqps", "off", "--https", "off", "--mqtt", "off")
+	s := serve(t, filepath.Join(t.TempDir(), "data"), "--open", "--amqps", "off", "--https", "off", "--mqtt", "off")
 	raw, err := os.ReadFile(filepath.Join(s.data, addressesFile))
 	if err != nil {
 		t.Fatal(err)
