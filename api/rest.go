@@ -128,6 +128,15 @@ type timedWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	timeout time.Duration
+	begun   bool // a stream of lines, whose header is sent
+}
+
+// begin sends the header of a stream of lines, so that the reader knows it is
+// connected before there is anything to say.
+func (t *timedWriter) begin() error {
+	t.begun = true
+	t.Header().Set("Content-Type", lineType)
+	return t.FlushError()
 }
 
 // Write implements http.ResponseWriter.
@@ -138,6 +147,9 @@ func (t *timedWriter) Write(p []byte) (int, error) {
 
 // WriteHeader gives a stream that was refused the header of any refusal.
 func (t *timedWriter) WriteHeader(code int) {
+	if t.begun {
+		return // a stream that fails says so in its last line
+	}
 	if t.Header().Get("Content-Type") == problemType {
 		problemHeader(t.Header(), code)
 	}

@@ -60,17 +60,22 @@ func newEventWriter(w http.ResponseWriter, heartbeat time.Duration) *eventWriter
 func beforeAnswer(ctx context.Context, w http.ResponseWriter, m proto.Message) error {
 	w.Header().Set("Cache-Control", "no-store")
 	events, ok := w.(*eventWriter)
-	if !ok {
-		return nil
-	}
 	if m != nil {
-		events.mu.Lock()
-		defer events.mu.Unlock()
-		events.message = m
+		if ok {
+			events.mu.Lock()
+			defer events.mu.Unlock()
+			events.message = m
+		}
 		return nil
 	}
-	if md, ok := runtime.ServerMetadataFromContext(ctx); ok && md.HeaderMD != nil { // else it was refused
+	if md, begun := runtime.ServerMetadataFromContext(ctx); !begun || md.HeaderMD == nil { // it was refused
+		return nil
+	}
+	if ok {
 		return events.begin()
+	}
+	if lines, ok := w.(*timedWriter); ok {
+		return lines.begin()
 	}
 	return nil
 }
