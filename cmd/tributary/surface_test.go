@@ -105,7 +105,10 @@ func TestASecondSignalStopsAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the drain", func() bool {
-		_, err := net.Dial("tcp", s.addresses["amqp"])
+		conn, err := net.Dial("tcp", s.addresses["http"])
+		if err == nil {
+			conn.Close()
+		}
 		return err != nil
 	})
 	s.end(syscall.SIGTERM)
