@@ -116,27 +116,39 @@ func (n *Node) join(ctx context.Context) error {
 	return nil
 }
 
-// claimName ends an earlier life of this node, and makes sure that no other
-// node has its name: what a node had sent is found again by the name.
+// claimName ends an earlier life of this node, and returns once that is heard:
+// what it held is free then. It makes sure that no other node has its name: what
+// a node had sent is found again by the name.
 func (n *Node) claimName(ctx context.Context) error {
 	patience := time.Now().Add(n.opts.Timeout + n.opts.Timeout/2)
-	first := map[string]uint64{}
+	first, ended := map[string]uint64{}, map[string]uint64{}
 	for {
 		var other *nodePeer
+		earlier := false
 		for _, p := range n.living() {
 			if p.Name != n.self.Name {
 				continue
 			}
 			if p.Identity == n.self.Identity || time.Since(p.heard) > n.opts.Timeout {
+				if earlier = true; ended[p.Incarnation] == p.seq {
+					continue
+				}
 				if err := n.finish(ctx, p, "restarted"); err != nil {
 					return err
 				}
+				ended[p.Incarnation] = p.seq
 				continue
 			}
 			other = &p
 		}
-		if other == nil {
+		if other == nil && !earlier {
 			return nil
+		}
+		if other == nil {
+			if !sleep(ctx, 5*time.Millisecond) {
+				return ctx.Err()
+			}
+			continue
 		}
 		if seen, ok := first[other.Incarnation]; ok && other.seq > seen+1 || time.Now().After(patience) {
 			return fmt.Errorf("a node named %q is here already, since %s: give each node its own name with --node",
