@@ -42,6 +42,15 @@ type lettersListCmd struct {
 	Limit int `env:"-" default:"100" placeholder:"N" help:"The oldest so many."`
 }
 
+// Help is shown by `tributary deadletter list --help`.
+func (lettersListCmd) Help() string {
+	return `Each line begins with the letter's name, which show and replay take.
+
+Examples:
+  tributary deadletter list --device thermo-1
+  tributary deadletter list --reason undecodable --since 1d -o json`
+}
+
 // Run prints all pages.
 func (l *lettersListCmd) Run(ctx context.Context, app *kong.Context) error {
 	parent, err := l.parent(&l.clientFlags)
@@ -96,6 +105,12 @@ func (c *client) letterRow(l *pb.DeadLetter, first bool) error {
 type lettersShowCmd struct {
 	clientFlags
 	Name string `arg:"" help:"Name of the letter, as list prints it."`
+}
+
+// Help is shown by `tributary deadletter show --help`.
+func (lettersShowCmd) Help() string {
+	return `Example:
+  tributary deadletter show tenants/default/devices/dev1/deadLetters/AbC`
 }
 
 // Run prints one letter.
@@ -193,6 +208,13 @@ type lettersPurgeCmd struct {
 	clientFlags
 	letterFilter
 	Force bool `env:"-" help:"Remove them; without it they are only counted."`
+}
+
+// Help is shown by `tributary deadletter purge --help`.
+func (lettersPurgeCmd) Help() string {
+	return `Example:
+  tributary deadletter purge --reason undecodable --until 30d
+  tributary deadletter purge --reason undecodable --until 30d --force`
 }
 
 // Run counts or removes pages of letters.

@@ -17,7 +17,7 @@ type deviceCmd struct {
 	Add        deviceAddCmd     `cmd:"" help:"Register a device, gateway or application and print its secret, once."`
 	Import     deviceImportCmd  `cmd:"" help:"Register many at once from a file and print their secrets."`
 	List       deviceListCmd    `cmd:"" help:"Print the devices of a tenant."`
-	Show       deviceShowCmd    `cmd:"" help:"Print one device and its credentials."`
+	Show       deviceShowCmd    `cmd:"" help:"Print one device, its credentials and where it is connected."`
 	Disable    deviceDisableCmd `cmd:"" help:"Refuse a device from now on and end its connections; its credentials are kept."`
 	Enable     deviceEnableCmd  `cmd:"" help:"Let a disabled device in again."`
 	Rm         deviceRmCmd      `cmd:"" help:"Forget a device and its credentials; what it sent stays stored."`
@@ -141,8 +141,12 @@ type deviceShowCmd struct{ deviceArg }
 
 // Help is shown by `tributary device show --help`.
 func (deviceShowCmd) Help() string {
-	return `Example:
-  tributary device show thermo-1`
+	return `With -o json it prints the device and its credentials; "presence" prints where it
+is connected.
+
+Example:
+  tributary device show thermo-1
+  tributary presence --device thermo-1 -o json`
 }
 
 // Run prints the device.
@@ -152,7 +156,13 @@ func (d *deviceShowCmd) Run(ctx context.Context, app *kong.Context) error {
 		if err := c.printDevice(found, err); err != nil || c.out.json {
 			return err
 		}
-		return c.printCredentials(found.GetCredentials())
+		if err := c.printCredentials(found.GetCredentials()); err != nil {
+			return err
+		}
+		if err := c.out.close(); err != nil { // the table before has columns of its own
+			return err
+		}
+		return c.listSessions(ctx, pb.NewPresenceServiceClient(c.conn), name, "It is not connected.")
 	})
 }
 

@@ -26,8 +26,8 @@ import (
 //	grpc ─► api ─────────────────────────────┘ reads the store and the belt's feed
 //
 // Its parts are opened from the inside out: server, belt, store, persister,
-// registry, commands, then the doors; and stopped in mirror order, so that a
-// door never outlives what it hands messages to.
+// registry, commands, then the doors; and stopped in mirror order, the doors
+// together, so that a door never outlives what it hands messages to.
 type house struct {
 	cfg     serveConfig
 	log     *slog.Logger
@@ -48,6 +48,7 @@ type part struct {
 	name string
 	run  func(ctx context.Context) error // works until stop or the end of ctx; nil: needs no goroutine
 	stop func(ctx context.Context) error // finishes what was begun; nil: the end of run's ctx is enough
+	door bool                            // takes connections: all doors close at once
 }
 
 // openHouse opens every part, binds every listener and writes addresses.json.
@@ -106,17 +107,36 @@ func (h *house) serve(ctx context.Context) error {
 // stop stops the parts in mirror order of opening. A second call does nothing.
 func (h *house) stop(ctx context.Context) error {
 	var errs []error
+	var doors []part // seen, and not stopped yet
 	for _, p := range slices.Backward(h.parts) {
-		if p.stop == nil {
-			continue
+		switch {
+		case p.stop == nil:
+		case p.door:
+			doors = append(doors, p)
+		default: // what stands behind the doors ends when all of them are closed
+			errs = append(errs, stopTogether(ctx, doors), stopTogether(ctx, []part{p}))
+			doors = nil
 		}
-		share, cancel := halfOf(ctx)
-		if err := p.stop(share); err != nil {
-			errs = append(errs, fmt.Errorf("stop %s: %w", p.name, err))
-		}
-		cancel()
 	}
 	h.parts = nil
+	return errors.Join(append(errs, stopTogether(ctx, doors))...)
+}
+
+// stopTogether stops the parts at the same time, so that one that waits for a
+// slow peer does not keep the others open.
+func stopTogether(ctx context.Context, parts []part) error {
+	share, cancel := halfOf(ctx)
+	defer cancel()
+	errs := make([]error, len(parts))
+	var closing sync.WaitGroup
+	for i, p := range parts {
+		closing.Go(func() {
+			if err := p.stop(share); err != nil {
+				errs[i] = fmt.Errorf("stop %s: %w", p.name, err)
+			}
+		})
+	}
+	closing.Wait()
 	return errors.Join(errs...)
 }
 

@@ -45,7 +45,7 @@ func (h *house) openNATSDoor(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.add(part{name: "nats door", stop: porter.Close})
+	h.add(part{name: "nats door", stop: porter.Close, door: true})
 	addr, err := h.nats.Listen()
 	if err != nil {
 		return whenTaken(err, "nats-listen")

@@ -179,7 +179,7 @@ func (h *house) openDoors(g adapters.Gate, maxMessageBytes int) error {
 		}
 		slices.Sort(at)
 		run := h.lookDoor(d.name, strings.Join(at, ", "), func(context.Context) error { return adapter.Serve() })
-		h.add(part{name: d.name, run: run, stop: adapter.Shutdown})
+		h.add(part{name: d.name, run: run, stop: adapter.Shutdown, door: true})
 	}
 	return nil
 }
@@ -198,7 +198,7 @@ func (h *house) openAPI(needs api.Needs) (*api.Server, error) {
 	if addr := server.Addr(); addr != nil {
 		h.listens("grpc", addr, server.Serve, server.Shutdown)
 	} else {
-		h.add(part{name: "api", run: func(context.Context) error { return server.Serve() }, stop: server.Shutdown})
+		h.add(part{name: "api", run: func(context.Context) error { return server.Serve() }, stop: server.Shutdown, door: true})
 	}
 	h.add(part{name: "health", run: h.tellHealth(server.SetHealth)})
 	return server, nil
@@ -242,7 +242,7 @@ func whenTaken(err error, flag string) error {
 func (h *house) listens(name string, addr net.Addr, serve func() error, shutdown func(context.Context) error) {
 	h.addresses[name] = addr.String()
 	run := h.lookDoor(name, addr.String(), func(context.Context) error { return serve() })
-	h.add(part{name: name, run: run, stop: shutdown})
+	h.add(part{name: name, run: run, stop: shutdown, door: true})
 }
 
 // announce writes addresses.json, and takes it away first of all when stopping.

@@ -45,11 +45,13 @@ func (p *presenceCmd) Run(ctx context.Context, app *kong.Context) error {
 		if p.Watch {
 			return c.watchPresence(ctx, who, &pb.WatchPresenceRequest{Parent: parent, Position: p.From})
 		}
-		return c.listSessions(ctx, who, parent)
+		return c.listSessions(ctx, who, parent, "Nobody is connected.")
 	})
 }
 
-func (c *client) listSessions(ctx context.Context, who pb.PresenceServiceClient, parent string) error {
+// listSessions prints the open sessions of a device or tenant, or that there
+// are none.
+func (c *client) listSessions(ctx context.Context, who pb.PresenceServiceClient, parent, none string) error {
 	shown := 0
 	for token := ""; ; {
 		page, err := who.ListSessions(ctx, &pb.ListSessionsRequest{Parent: parent, PageToken: token})
@@ -75,7 +77,7 @@ func (c *client) listSessions(ctx context.Context, who pb.PresenceServiceClient,
 		}
 	}
 	if shown == 0 {
-		c.out.none("Nobody is connected.")
+		c.out.none("%s", none)
 	}
 	return nil
 }

@@ -26,7 +26,10 @@ type statusCmd struct {
 // Help is shown by `tributary status --help`.
 func (statusCmd) Help() string {
 	return `Asks the admin listener's /readyz and prints what it says of every part. The
-exit code is 0 when the server is ready and 1 when it is not, or cannot be asked.`
+exit code is 0 when the server is ready and 1 when it is not, or cannot be asked.
+
+Example:
+  tributary status --data /var/lib/tributary`
 }
 
 // errNotReady only chooses the exit code; the report has said the rest.
