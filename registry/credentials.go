@@ -23,6 +23,7 @@ func (r *Registry) newSecret(now time.Time) (credential, string) {
 // principal or another; Precondition when there are device.MaxCredentials.
 func (r *Registry) AddCredential(ctx context.Context, id device.ID, key device.KeyHash) (info device.CredentialInfo, secret string, err error) {
 	var c credential
+	var claimed uint64
 	if key.IsZero() {
 		c, secret = r.newSecret(timestamp())
 	} else {
@@ -30,7 +31,7 @@ func (r *Registry) AddCredential(ctx context.Context, id device.ID, key device.K
 		if _, _, err := r.read(ctx, id); err != nil { // claim nothing for nobody
 			return info, "", err
 		}
-		if err := r.claim(ctx, key, id); err != nil {
+		if claimed, err = r.claim(ctx, key, id); err != nil {
 			return info, "", err
 		}
 	}
@@ -41,7 +42,7 @@ func (r *Registry) AddCredential(ctx context.Context, id device.ID, key device.K
 		return true, rec.add(c)
 	})
 	if err == nil && !key.IsZero() {
-		if err = r.owns(ctx, key, id); err != nil {
+		if err = r.confirm(ctx, key, id, claimed); err != nil {
 			_, undo := r.RemoveCredential(ctx, id, c.ID)
 			if undo != nil {
 				r.cfg.Logger.Error("a credential could be neither added nor removed again: remove it", id.Log(), "credential", c.ID, "error", undo)

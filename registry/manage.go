@@ -33,23 +33,25 @@ func (r *Registry) Add(ctx context.Context, n device.NewPrincipal) (device.Regis
 		rec.Kind = device.KindDevice
 	}
 	var proof credential
+	var claimed uint64
 	if n.Key.IsZero() {
 		proof, secret = r.newSecret(now)
 	} else {
 		proof = newCredential(typeKey, n.Key[:], now)
-		if err := r.claim(ctx, n.Key, n.ID); err != nil {
+		var err error
+		if claimed, err = r.claim(ctx, n.Key, n.ID); err != nil {
 			return device.Registration{}, "", err
 		}
 	}
 	rec.Credentials = []credential{proof}
-	if err := r.create(ctx, rec, n.Key); err != nil {
+	if err := r.create(ctx, rec, n.Key, claimed); err != nil {
 		return device.Registration{}, "", err
 	}
 	return rec.registration(), secret, nil
 }
 
-// create stores a new record whose key, if any, is claimed.
-func (r *Registry) create(ctx context.Context, rec *record, key device.KeyHash) error {
+// create stores a new record whose key, if any, is claimed at a revision.
+func (r *Registry) create(ctx context.Context, rec *record, key device.KeyHash, claimed uint64) error {
 	id := rec.id()
 	value, err := rec.encode()
 	if err != nil {
@@ -64,7 +66,7 @@ func (r *Registry) create(ctx context.Context, rec *record, key device.KeyHash) 
 	if err != nil || key.IsZero() {
 		return err
 	}
-	if err := r.owns(ctx, key, id); err != nil {
+	if err := r.confirm(ctx, key, id, claimed); err != nil {
 		if undo := r.cfg.Store.Delete(ctx, id, revision); undo != nil {
 			r.cfg.Logger.Error("a device could be neither added nor removed again: remove it", id.Log(), "error", undo)
 		}

@@ -12,6 +12,12 @@ import (
 // belongs to, under an ID of no tenant, which no principal can have. Such an
 // entry only says whose record to look at: the record decides. So one that a
 // crash left behind opens nothing, and whoever is given that key next takes it over.
+//
+// A key is given in three writes: the entry (claim), the record, and the entry
+// once more under the revision of the first write (confirm). Whoever takes an
+// entry over read it before, and then looked for the key in the record: when it
+// looked too early, the confirmation has changed the entry under it; when it
+// took the entry before the confirmation, that is refused.
 
 // owner is the stored form of such an entry.
 type owner struct {
@@ -35,38 +41,39 @@ func decodeOwner(id device.ID, value []byte) (owner, error) {
 	return o, nil
 }
 
-// claim makes id the owner of a key. Conflict when a principal that has it as a
-// credential owns it already; id itself may.
-func (r *Registry) claim(ctx context.Context, key device.KeyHash, id device.ID) error {
+// claim makes id the owner of a key, and answers the revision to confirm.
+// Conflict when a principal that has it as a credential owns it already; id
+// itself may.
+func (r *Registry) claim(ctx context.Context, key device.KeyHash, id device.ID) (revision uint64, err error) {
 	value, err := json.Marshal(owner{id.Tenant, id.Device})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	at := ownerID(key)
 	for range updateAttempts {
-		_, err := r.cfg.Store.Create(ctx, at, value)
+		revision, err := r.cfg.Store.Create(ctx, at, value)
 		if device.CodeOf(err) != device.Conflict {
 			r.cache.drop(at)
-			return err
+			return revision, err
 		}
 		before, revision, err := r.readOwner(ctx, key)
 		if device.CodeOf(err) == device.NotFound {
 			continue // given up meanwhile
 		}
 		if err != nil || before.id() == id {
-			return err
+			return revision, err
 		}
 		if err := r.notOf(ctx, key, before.id()); err != nil {
-			return err
+			return 0, err
 		}
-		_, err = r.cfg.Store.Update(ctx, at, value, revision)
+		revision, err = r.cfg.Store.Update(ctx, at, value, revision)
 		r.cache.drop(at)
 		if device.CodeOf(err) == device.Conflict {
 			continue
 		}
-		return err
+		return revision, err
 	}
-	return contended(id)
+	return 0, contended(id)
 }
 
 // notOf answers Conflict when the principal has the key among its credentials.
@@ -81,13 +88,19 @@ func (r *Registry) notOf(ctx context.Context, key device.KeyHash, id device.ID) 
 	return err
 }
 
-// owns confirms that a key is still id's, now that id's record says so. Of two
-// principals given one key at the same moment, at least one learns here that
-// it is not.
-func (r *Registry) owns(ctx context.Context, key device.KeyHash, id device.ID) error {
-	o, _, err := r.readOwner(ctx, key)
-	if err == nil && o.id() != id {
-		err = device.Errorf(device.Conflict, "the certificate's key was given to device %s at the same moment", o.id())
+// confirm writes the entry that claim left at a revision once more, now that
+// id's record has the key. Conflict when the key has been given to another, or
+// taken from id, in between: then the record must not keep it.
+func (r *Registry) confirm(ctx context.Context, key device.KeyHash, id device.ID, revision uint64) error {
+	value, err := json.Marshal(owner{id.Tenant, id.Device})
+	if err != nil {
+		return err
+	}
+	at := ownerID(key)
+	_, err = r.cfg.Store.Update(ctx, at, value, revision)
+	r.cache.drop(at)
+	if device.CodeOf(err) == device.Conflict {
+		return device.Errorf(device.Conflict, "the certificate's key was given to another device, or taken from this one, at the same moment: try again")
 	}
 	return err
 }

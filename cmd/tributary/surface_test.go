@@ -48,7 +48,7 @@ func TestDataDirectory(t *testing.T) {
 	if err := json.Unmarshal(raw, &told); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"mqtts", "amqp", "http", "grpc", "admin"} {
+	for _, name := range []string{"mqtts", "amqp", "http", "grpc", "admin", "nats"} {
 		conn, err := net.Dial("tcp", told[name])
 		if err != nil {
 			t.Errorf("%s is said to be at %q: %v", name, told[name], err)
