@@ -19,6 +19,7 @@ type Options struct {
 	For         time.Duration // how long each load lasts
 	Connections int           // MQTT connections
 	InFlight    int           // messages each connection keeps unacknowledged
+	Rate        int           // messages a second of all MQTT connections together; 0: as fast as acks come
 	Cases       []string      // names from Cases(); empty: all
 	Out         io.Writer
 }
@@ -92,6 +93,7 @@ func measure(ctx context.Context, name string, o Options) (measurement, error) {
 			continue
 		}
 		loading, cancel := context.WithTimeout(ctx, o.For)
+		half := srv.lagAt(loading, o.For/2)
 		result, err := l.run(loading, srv.addresses[protocol], o)
 		cancel()
 		if err != nil {
@@ -99,6 +101,7 @@ func measure(ctx context.Context, name string, o Options) (measurement, error) {
 			return measurement{}, err
 		}
 		figures, err := srv.finish(ctx, result)
+		figures.lagAtHalf = half()
 		result.sort()
 		return measurement{name, result, figures}, err
 	}

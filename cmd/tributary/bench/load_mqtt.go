@@ -22,7 +22,7 @@ func loadMQTT(ctx context.Context, addr string, o Options) (result, error) {
 			return result{}, err
 		}
 		defer c.conn.Close()
-		return c.publish(ctx, i, o.InFlight)
+		return c.publish(ctx, i, o)
 	})
 }
 
@@ -51,14 +51,16 @@ func dialMQTT(ctx context.Context, addr, name string) (*mqttConn, error) {
 	return c, nil
 }
 
-// publish keeps inFlight messages unacknowledged until ctx ends, then waits for
-// the acks still under way. One goroutine writes, this one reads acks.
-func (c *mqttConn) publish(ctx context.Context, connection, inFlight int) (result, error) {
-	window := make(chan uint16, inFlight)
-	for i := range inFlight {
+// publish keeps o.InFlight messages unacknowledged until ctx ends, or sends one
+// whenever o.Rate says, then waits for the acks still under way. One goroutine
+// writes, this one reads acks.
+func (c *mqttConn) publish(ctx context.Context, connection int, o Options) (result, error) {
+	window := make(chan uint16, o.InFlight)
+	for i := range o.InFlight {
 		window <- uint16(i + 1)
 	}
-	sent := make([]time.Time, inFlight+1)
+	pace := newPacer(o.Rate, connection, o.Connections)
+	sent := make([]time.Time, o.InFlight+1)
 	var mu sync.Mutex
 	writing := make(chan error, 1)
 	bodies := make([][]byte, 64) // made beforehand: the load is the server's, not ours
@@ -77,12 +79,13 @@ func (c *mqttConn) publish(ctx context.Context, connection, inFlight int) (resul
 				c.lastAcks(len(window) < cap(window))
 				return
 			case id := <-window:
+				due := pace.wait(ctx)
 				mu.Lock()
-				sent[id] = time.Now()
+				sent[id] = due
 				mu.Unlock()
 				count++
 				c.writePublish(id, bodies[count%len(bodies)])
-				if len(window) == 0 {
+				if len(window) == 0 || pace != nil {
 					if err := c.w.Flush(); err != nil {
 						writing <- err
 						return

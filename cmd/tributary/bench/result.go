@@ -53,26 +53,30 @@ func payload(connection, n int) []byte {
 }
 
 func report(out io.Writer, rows []measurement, o Options) {
-	fmt.Fprintf(out, "\n%s each; MQTT QoS 1 on %d connections x %d in flight, AMQP unsettled on %d x %d, HTTP keep-alive on %d; 200-byte JSON, 3 measurements\n\n",
-		o.For, o.Connections, o.InFlight, amqpConnections, amqpInFlight, httpConnections)
-	fmt.Fprintf(out, "%-14s %10s %10s %10s %10s %10s %9s %9s %9s %8s\n",
-		"case", "acked/s", "of mosq.", "rows/s", "lag", "drain", "p50", "p99", "CPU s/M", "refused")
+	pace := ""
+	if o.Rate > 0 {
+		pace = fmt.Sprintf(" paced at %d/s, latency from the moment each was due", o.Rate)
+	}
+	fmt.Fprintf(out, "\n%s each; MQTT QoS 1 on %d connections x %d in flight%s, AMQP unsettled on %d x %d, HTTP keep-alive on %d; 200-byte JSON, 3 measurements\n\n",
+		o.For, o.Connections, o.InFlight, pace, amqpConnections, amqpInFlight, httpConnections)
+	const columns = "%-14s %10s %10s %10s %10s %10s %10s %9s %9s %9s %8s\n"
+	fmt.Fprintf(out, columns, "case", "acked/s", "of mosq.", "rows/s", "lag half", "lag end", "drain", "p50", "p99", "CPU s/M", "refused")
 	base := 0.0
 	for _, m := range rows {
 		if m.name == "mosquitto" {
 			base = m.result.rate()
 		}
-		ratio, committed, lag, drain := "-", "-", "-", "-"
+		ratio, committed, half, lag, drain := "-", "-", "-", "-", "-"
 		if base > 0 {
 			ratio = fmt.Sprintf("%.2f", m.result.rate()/base)
 		}
 		if m.name != "mosquitto" {
 			committed = fmt.Sprintf("%.0f", float64(m.server.committedAtEnd)/m.result.elapsed.Seconds())
-			lag, drain = fmt.Sprint(m.server.lagAtEnd), m.server.drain.Round(time.Millisecond).String()
+			half, lag, drain = fmt.Sprint(m.server.lagAtHalf), fmt.Sprint(m.server.lagAtEnd), m.server.drain.Round(time.Millisecond).String()
 		}
-		fmt.Fprintf(out, "%-14s %10.0f %10s %10s %10s %10s %9s %9s %9.1f %8d\n", m.name, m.result.rate(), ratio, committed, lag, drain,
-			m.result.quantile(0.5).Round(10*time.Microsecond), m.result.quantile(0.99).Round(10*time.Microsecond),
-			m.server.cpu.Seconds()/float64(max(m.result.acked, 1))*1e6, m.result.refused)
+		fmt.Fprintf(out, columns, m.name, fmt.Sprintf("%.0f", m.result.rate()), ratio, committed, half, lag, drain,
+			m.result.quantile(0.5).Round(10*time.Microsecond).String(), m.result.quantile(0.99).Round(10*time.Microsecond).String(),
+			fmt.Sprintf("%.1f", m.server.cpu.Seconds()/float64(max(m.result.acked, 1))*1e6), fmt.Sprint(m.result.refused))
 	}
 	fmt.Fprintf(out, "\nmosquitto.conf: %s\n", quoteConf())
 }

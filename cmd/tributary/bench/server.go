@@ -29,13 +29,18 @@ type server struct {
 // serverFigures is what the server's process and metrics say of a load.
 type serverFigures struct {
 	committedAtEnd int           // rows in the store when the load ended
+	lagAtHalf      int           // in the stream and not in the store, half-way through the load
 	lagAtEnd       int           // acknowledged by then, not yet in the store
 	drain          time.Duration // until the store had them all
 	cpu            time.Duration // user and system, the whole life of the process
 }
 
-// metricCommitted is the metric that counts telemetry rows committed to the store.
-const metricCommitted = `tributary_pipeline_persist_rows_total{stream="TELEMETRY"}`
+// What is read of the server's metrics: telemetry rows committed to the store,
+// and messages of the stream that are not in it yet.
+const (
+	metricCommitted = `tributary_pipeline_persist_rows_total{stream="TELEMETRY"}`
+	metricLag       = `tributary_pipeline_persist_lag_messages{stream="TELEMETRY"}`
+)
 
 func startTributary(ctx context.Context, binary, durability string) (*server, error) {
 	dir, err := os.MkdirTemp("", "tributary-bench-")
@@ -126,14 +131,14 @@ func (s *server) finish(ctx context.Context, r result) (serverFigures, error) {
 	var f serverFigures
 	if s.addresses["admin"] != "" {
 		ended := time.Now()
-		committed, err := s.committed(ctx)
+		committed, err := s.metric(ctx, metricCommitted)
 		f.committedAtEnd, f.lagAtEnd = committed, max(r.acked-committed, 0)
 		for err == nil && committed < r.acked {
 			if time.Since(ended) > drainPatience {
 				return f, fmt.Errorf("%d messages were acknowledged, %d are in the store %s after the load", r.acked, committed, drainPatience)
 			}
 			time.Sleep(5 * time.Millisecond)
-			committed, err = s.committed(ctx)
+			committed, err = s.metric(ctx, metricCommitted)
 		}
 		if err != nil {
 			return f, err
@@ -150,8 +155,24 @@ func (s *server) finish(ctx context.Context, r result) (serverFigures, error) {
 // drainPatience is how long the store may take to catch up.
 const drainPatience = 5 * time.Minute
 
-// committed reads how many telemetry rows are in the store.
-func (s *server) committed(ctx context.Context) (int, error) {
+// lagAt answers, once asked after it, what the store's lag was when a while had
+// passed; 0 when the load was over by then, or the server has no store.
+func (s *server) lagAt(ctx context.Context, after time.Duration) func() int {
+	lag := make(chan int, 1)
+	looking, cancel := context.WithTimeout(ctx, after)
+	go func() {
+		<-looking.Done()
+		n := 0
+		if ctx.Err() == nil && s.addresses["admin"] != "" {
+			n, _ = s.metric(ctx, metricLag)
+		}
+		lag <- n
+	}()
+	return func() int { cancel(); return <-lag }
+}
+
+// metric reads one of the server's metrics.
+func (s *server) metric(ctx context.Context, name string) (int, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.addresses["admin"]+"/metrics", nil)
 	if err != nil {
 		return 0, err
@@ -162,12 +183,12 @@ func (s *server) committed(ctx context.Context) (int, error) {
 	}
 	defer response.Body.Close()
 	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
-		if value, found := strings.CutPrefix(lines.Text(), metricCommitted+" "); found {
-			rows, err := strconv.ParseFloat(value, 64)
-			return int(rows), err
+		if value, found := strings.CutPrefix(lines.Text(), name+" "); found {
+			n, err := strconv.ParseFloat(value, 64)
+			return int(n), err
 		}
 	}
-	return 0, fmt.Errorf("/metrics lacks %s", metricCommitted)
+	return 0, fmt.Errorf("/metrics lacks %s", name)
 }
 
 func (s *server) stop() error {
