@@ -32,6 +32,7 @@ func (c *commands) SendCommand(ctx context.Context, req *pb.SendCommandRequest) 
 	cmd := device.Command{
 		Tenant: id.Tenant, Device: id.Device, Name: req.GetCommand(), Payload: req.GetPayload(),
 		ContentType: req.GetContentType(), Key: req.GetKey(), OneWay: req.GetOneWay(), Sender: callerOf(ctx).String(),
+		MaxAttempts: int(req.GetMaxAttempts()), Order: devicepb.OrderFromProto(req.GetOrder()),
 	}
 	ttl, err := duration("ttl", req.GetTtl())
 	if err != nil {
@@ -41,6 +42,9 @@ func (c *commands) SendCommand(ctx context.Context, req *pb.SendCommandRequest) 
 		cmd.Deadline = time.Now().Add(ttl)
 	}
 	if cmd.ResponseTimeout, err = duration("response_timeout", req.GetResponseTimeout()); err != nil {
+		return nil, err
+	}
+	if cmd.RetryPause, err = duration("retry_pause", req.GetRetryPause()); err != nil {
 		return nil, err
 	}
 	if err := cmd.Validate(); err != nil {

@@ -112,6 +112,7 @@ func TestSendCommand(t *testing.T) {
 	got, err := client.SendCommand(ctx, &pb.SendCommandRequest{
 		Parent: "tenants/acme/devices/dev1", Command: "heat", Payload: []byte("on"), ContentType: "text/plain", Key: "k",
 		Ttl: durationpb.New(time.Hour), OneWay: true, ResponseTimeout: durationpb.New(time.Minute),
+		MaxAttempts: 3, RetryPause: durationpb.New(time.Second), Order: pb.CommandOrder_COMMAND_ORDER_ONE_AT_A_TIME_UNTIL_DELIVERED,
 	})
 	if err != nil || got.GetName() != "tenants/default/devices/%2D/commands/01J" || got.GetState() != pb.CommandState_COMMAND_STATE_QUEUED {
 		t.Errorf("answered %v, %v", got, err)
@@ -121,7 +122,8 @@ func TestSendCommand(t *testing.T) {
 	}
 	sent.Deadline = time.Time{}
 	want := device.Command{Tenant: "acme", Device: "dev1", Name: "heat", ContentType: "text/plain", Key: "k",
-		OneWay: true, ResponseTimeout: time.Minute, Sender: "operator"}
+		OneWay: true, ResponseTimeout: time.Minute, Sender: "operator",
+		MaxAttempts: 3, RetryPause: time.Second, Order: device.UntilDelivered}
 	payload := string(sent.Payload)
 	sent.Payload = nil
 	if fmt.Sprint(sent) != fmt.Sprint(want) || payload != "on" {
@@ -130,6 +132,9 @@ func TestSendCommand(t *testing.T) {
 	for name, req := range map[string]*pb.SendCommandRequest{
 		"no parent":   {},
 		"any device":  {Parent: "tenants/acme/devices/-"},
+		"attempts":    {Parent: "tenants/acme/devices/d", MaxAttempts: 5000},
+		"no order":    {Parent: "tenants/acme/devices/d", Order: 77},
+		"no pause":    {Parent: "tenants/acme/devices/d", RetryPause: durationpb.New(0)},
 		"no time":     {Parent: "tenants/acme/devices/d", Ttl: durationpb.New(0)},
 		"past":        {Parent: "tenants/acme/devices/d", Ttl: durationpb.New(-time.Second)},
 		"broken time": {Parent: "tenants/acme/devices/d", ResponseTimeout: &durationpb.Duration{Seconds: 1, Nanos: -1}},

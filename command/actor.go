@@ -97,14 +97,9 @@ func (a *actor) load() error {
 	if err != nil {
 		return unavailable(err)
 	}
-	before := a.cmds
 	a.cmds, a.lastEvent, a.lastReq, a.readReq = nil, 0, 0, 0
 	for _, r := range requests {
-		c := newLive(r)
-		if old := find(before, r.Command); old != nil {
-			c.released, c.notBefore = old.released, old.notBefore
-		}
-		a.cmds = append(a.cmds, c)
+		a.cmds = append(a.cmds, newLive(r))
 		a.lastReq = r.Position.Seq
 	}
 	a.readReq = a.lastReq
@@ -115,16 +110,14 @@ func (a *actor) load() error {
 	return nil
 }
 
-func find(cmds []*live, id string) *live {
-	for _, c := range cmds {
+func (a *actor) find(id string) *live {
+	for _, c := range a.cmds {
 		if c.cmd.ID == id {
 			return c
 		}
 	}
 	return nil
 }
-
-func (a *actor) find(id string) *live { return find(a.cmds, id) }
 
 // admit takes a request, from the feed or just stored here.
 func (a *actor) admit(r device.StoredEvent) {
@@ -238,7 +231,11 @@ func (a *actor) append(c *live, e *device.CommandEvent) error {
 	}
 	a.lastEvent = seq
 	a.acted(e.Epoch)
+	held := c.state.HoldsLine()
 	c.fold(*e)
+	if held && !c.state.HoldsLine() {
+		a.pumpSoon() // for those behind it
+	}
 	a.s.metrics.transition(e)
 	return nil
 }
@@ -279,6 +276,9 @@ func (a *actor) wakeAt(at time.Time) {
 	}
 	var timer *time.Timer
 	timer = time.AfterFunc(time.Until(at), func() {
+		if a.s.ctx.Err() != nil {
+			return
+		}
 		a.s.with(a.id, func(now *actor, err error) {
 			if now == a && a.timer == timer {
 				a.timer = nil

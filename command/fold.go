@@ -14,10 +14,6 @@ type live struct {
 	seq    uint64 // of the request
 	state  State
 	events []device.CommandEvent // transitions in stream order, the creation not included
-
-	// Not durable: after a restart a released command is offered at once.
-	released  bool  // offer it behind the others
-	notBefore int64 // and not before this time, in nanoseconds
 }
 
 func newLive(ev device.StoredEvent) *live {
@@ -30,7 +26,7 @@ func (c *live) fold(e device.CommandEvent) {
 	if c.state.Terminal() {
 		return
 	}
-	c.state.State, c.state.Since, c.state.Attempt = e.State, e.At, e.Attempt
+	c.state.State, c.state.Since, c.state.Attempt, c.state.RetryAt = e.State, e.At, e.Attempt, e.RetryAt
 	if e.Epoch != (device.Epoch{}) {
 		c.state.Epoch = e.Epoch
 	}
@@ -91,7 +87,7 @@ func (t *transition) event(c *live, next State, node string) device.CommandEvent
 		Command: c.cmd.ID, Tenant: c.cmd.Tenant, Device: c.cmd.Device,
 		State: next.State, At: t.At, Attempt: next.Attempt, Epoch: next.Epoch,
 		Protocol: t.protocol, Via: t.via, Node: node, Reason: t.reason,
-		Unconfirmed: t.Kind == Unconfirm,
+		Unconfirmed: t.Kind == Unconfirm, RetryAt: next.RetryAt,
 	}
 	if r := t.response; r != nil {
 		e.Status, e.Response, e.ContentType = r.Status, r.Payload, r.ContentType
@@ -99,17 +95,21 @@ func (t *transition) event(c *live, next State, node string) device.CommandEvent
 	if e.Reason == "" {
 		e.Reason = t.why(c, next)
 	}
+	if next.State == device.StateExpired && t.Kind != Tick && t.Kind != Offer {
+		e.Reason = fmt.Sprintf("%s; %d of %d attempts", e.Reason, next.Attempt, next.MaxAttempts)
+	}
 	return e
 }
 
 func (t *transition) why(c *live, next State) string {
-	switch {
-	case next.State == device.StateExpired:
-		return "deadline"
-	case next.State == device.StateFailed && t.Kind == Tick:
-		return fmt.Sprintf("no answer within %v", c.cmd.ResponseTimeout)
-	}
 	switch t.Kind {
+	case Tick, Offer:
+		switch next.State {
+		case device.StateExpired:
+			return "deadline"
+		case device.StateFailed:
+			return fmt.Sprintf("no answer within %v", c.cmd.ResponseTimeout)
+		}
 	case Release:
 		return "released"
 	case LockExpire:

@@ -42,10 +42,14 @@ type State struct {
 	Epoch   device.Epoch // of the newest delivery; zero before the first
 	Since   time.Time    // of the last transition
 	Digest  uint64       // of the device's answer; 0 while there is none
+	RetryAt time.Time    // QUEUED again: not offered before; zero when at once
 
 	OneWay          bool
 	Deadline        time.Time
 	ResponseTimeout time.Duration
+	MaxAttempts     int // 0: any number
+	RetryPause      time.Duration
+	Order           device.Order
 }
 
 // Begin is the state of a command that was just created.
@@ -53,6 +57,7 @@ func Begin(c *device.Command) State {
 	return State{
 		State: device.StateQueued, Since: c.CreatedAt,
 		OneWay: c.OneWay, Deadline: c.Deadline, ResponseTimeout: c.ResponseTimeout,
+		MaxAttempts: c.MaxAttempts, RetryPause: c.RetryPause, Order: c.Order,
 	}
 }
 
@@ -70,6 +75,31 @@ func (s State) Due() time.Time {
 	return s.Deadline
 }
 
+// HoldsLine reports whether those behind the command in its device's line still
+// wait for it.
+func (s State) HoldsLine() bool {
+	switch s.Order {
+	case device.UntilDelivered:
+		return s.State == device.StateQueued || s.State == device.StateSent
+	case device.UntilResponse:
+		return !s.Terminal()
+	}
+	return false
+}
+
+// defaultRetryPause stands where a command says none.
+const defaultRetryPause = 100 * time.Millisecond
+
+// pause is how long the command is left alone after its nth failed attempt:
+// RetryPause, doubled with every one up to 64-fold.
+func (s State) pause(n int) time.Duration {
+	first := s.RetryPause
+	if first <= 0 {
+		first = defaultRetryPause
+	}
+	return first << min(n-1, 6)
+}
+
 // Effect is what the caller of Next has to do, in the order given.
 type Effect uint8
 
@@ -77,8 +107,7 @@ type Effect uint8
 const (
 	Append Effect = iota + 1 // make the transition durable; nothing below is done before it is
 	Hand                     // give the command to the session that asked
-	Wake                     // it waits for a session again: offer it when there is credit
-	Pause                    // as Wake, after a pause and behind the others, so that a device that releases does not spin
+	Wake                     // it waits for a session again: offer it when there is credit, not before RetryAt
 	End                      // it has ended: remove the request once the store has it all
 )
 
@@ -111,6 +140,9 @@ func fromQueued(s State, e Event) (State, []Effect, error) {
 		}
 		if !e.At.Before(s.Deadline) { // its timer is late: it must not be delivered
 			return end(s, e, device.StateExpired)
+		}
+		if e.At.Before(s.RetryAt) {
+			return s, nil, nil
 		}
 		s.Attempt++
 		s.Epoch = e.Epoch
@@ -145,7 +177,7 @@ func fromSent(s State, e Event) (State, []Effect, error) {
 		if e.Epoch.Before(s.Epoch) {
 			return s, nil, nil
 		}
-		return to(s, e, device.StateQueued, Wake)
+		return again(s, e, s.Attempt-1)
 	case Answer: // it overtook the receipt
 		return answered(s, e)
 	}
@@ -161,11 +193,27 @@ func fromSent(s State, e Event) (State, []Effect, error) {
 	case Reject:
 		return end(s, e, device.StateRejected)
 	case LockExpire:
-		return to(s, e, device.StateQueued, Wake)
+		return again(s, e, s.Attempt-1)
 	case Release:
-		return to(s, e, device.StateQueued, Pause)
+		return again(s, e, s.Attempt)
 	}
 	return s, nil, staleDelivery(s)
+}
+
+// again puts a command whose attempt came to nothing back in the queue, to be
+// offered after a pause, or ends it when its attempts are used up. A device that
+// releases is left alone from the first time on; one whose session was lost,
+// or whose lock ran out, from the second: most often it is back at once, and
+// well.
+func again(s State, e Event, failed int) (State, []Effect, error) {
+	if s.MaxAttempts > 0 && s.Attempt >= s.MaxAttempts {
+		return end(s, e, device.StateExpired)
+	}
+	s, effects, err := to(s, e, device.StateQueued, Wake)
+	if failed > 0 {
+		s.RetryAt = e.At.Add(s.pause(failed))
+	}
+	return s, effects, err
 }
 
 // fromDelivered is for commands that expect an answer; others have ended.
@@ -230,7 +278,7 @@ func answered(s State, e Event) (State, []Effect, error) {
 func (s State) same(e Event) bool { return s.Epoch == e.Epoch && s.Attempt == e.Attempt }
 
 func to(s State, e Event, state device.CommandState, then ...Effect) (State, []Effect, error) {
-	s.State, s.Since = state, e.At
+	s.State, s.Since, s.RetryAt = state, e.At, time.Time{}
 	return s, append([]Effect{Append}, then...), nil
 }
 

@@ -31,6 +31,11 @@ func state(s device.CommandState, oneWay bool) command.State {
 	return st
 }
 
+// last is s with its attempts used up; paused is s until long after the table's
+// events, but not its deadline.
+func last(s command.State) command.State   { s.MaxAttempts = s.Attempt; return s }
+func paused(s command.State) command.State { s.RetryAt = ended; return s }
+
 // TestNextTable is the frozen table, and what is said to everything that is not
 // in it: one row a state, one column an event. "." changes nothing, C is
 // Conflict, P Precondition, N NotFound.
@@ -40,6 +45,8 @@ func TestNextTable(t *testing.T) {
 		"QUEUED":     state(device.StateQueued, false),
 		"SENT":       state(device.StateSent, false),
 		"SENT1":      state(device.StateSent, true),
+		"LAST":       last(state(device.StateSent, false)),
+		"PAUSED":     paused(state(device.StateQueued, false)),
 		"DELIVERED":  state(device.StateDelivered, false),
 		"DELIVERED1": state(device.StateDelivered, true),
 		"REJECTED":   state(device.StateRejected, false),
@@ -88,6 +95,8 @@ NONE        N     N       N         N       N       N         N        N       N
 QUEUED      SENT  EXPIRED C         C       C       C         C        C       C       C        C      .      .        CANCELLED P         P      P         .    .       EXPIRED
 SENT        C     C       DELIVERED C       C       DELIVERED REJECTED C       QUEUED  C        QUEUED QUEUED .        P         SUCCEEDED FAILED SUCCEEDED .    .       EXPIRED
 SENT1       C     C       DELIVERED C       C       DELIVERED REJECTED C       QUEUED  C        QUEUED QUEUED .        P         SUCCEEDED FAILED SUCCEEDED .    .       EXPIRED
+LAST        C     C       DELIVERED C       C       DELIVERED REJECTED C       EXPIRED C        EXPIRED EXPIRED .       P         SUCCEEDED FAILED SUCCEEDED .    .       EXPIRED
+PAUSED      .     EXPIRED C         C       C       C         C        C       C       C        C      .      .        CANCELLED P         P      P         .    .       EXPIRED
 DELIVERED   C     C       .         C       C       .         C        C       C       C        C      .      .        P         SUCCEEDED FAILED SUCCEEDED .    FAILED  FAILED
 DELIVERED1  C     C       .         C       C       .         C        C       C       C        C      .      .        P         P         P      P         .    .       .
 REJECTED    C     C       C         C       C       C         .        C       C       C        C      .      .        P         P         P      P         .    .       .
@@ -149,8 +158,7 @@ func check(t *testing.T, s command.State, e command.Event, next command.State, e
 	if slices.Contains(effects, command.Hand) != (next.State == device.StateSent) {
 		fail("Hand and SENT do not go together")
 	}
-	waits := slices.Contains(effects, command.Wake) || slices.Contains(effects, command.Pause)
-	if waits != (next.State == device.StateQueued) {
+	if slices.Contains(effects, command.Wake) != (next.State == device.StateQueued) {
 		fail("QUEUED is not offered again")
 	}
 	want := s.Attempt
@@ -163,6 +171,12 @@ func check(t *testing.T, s command.State, e command.Event, next command.State, e
 	if next.Terminal() == next.Due().IsZero() == false {
 		fail("a command that has not ended has no deadline, or an ended one has")
 	}
+	if pause := next.RetryAt; !pause.IsZero() && (next.State != device.StateQueued || !pause.After(e.At) || pause.After(e.At.Add(64*100*time.Millisecond))) {
+		fail("the pause is not one of a queued command, or out of bounds")
+	}
+	if s.MaxAttempts > 0 && next.Attempt > s.MaxAttempts {
+		fail("more attempts than allowed")
+	}
 	if !next.Since.Equal(e.At) {
 		fail("the time of the transition is not the event's")
 	}
@@ -171,7 +185,7 @@ func check(t *testing.T, s command.State, e command.Event, next command.State, e
 // walk drives one command through random events and holds its whole life to
 // what is promised.
 func walk(t *testing.T, oneWay bool, steps []byte) {
-	s := command.Begin(&device.Command{CreatedAt: t0, Deadline: ended, OneWay: oneWay, ResponseTimeout: time.Minute})
+	s := command.Begin(&device.Command{CreatedAt: t0, Deadline: ended, OneWay: oneWay, ResponseTimeout: time.Minute, MaxAttempts: len(steps) % 4})
 	epoch, at, settled, hands := session, t0, 0, 0
 	for _, b := range steps {
 		e := command.Event{Kind: command.Kind(b%10) + 1, Epoch: epoch, Attempt: s.Attempt, Status: 100 + int(b)*2, Digest: uint64(b) | 1}

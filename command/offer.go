@@ -18,10 +18,10 @@ func (a *actor) pump() {
 		return
 	}
 	at := now()
-	c, later := a.nextQueued(at.UnixNano())
+	c, later := a.nextQueued(at)
 	if c == nil {
-		if later != 0 {
-			a.wakeAt(time.Unix(0, later))
+		if !later.IsZero() {
+			a.wakeAt(later)
 		}
 		return
 	}
@@ -48,9 +48,13 @@ func (a *actor) pump() {
 		}
 		top.hand(device.Delivery{Command: *c.cmd, Attempt: c.state.Attempt})
 	}
-	if top.credit == 0 {
-		return
+	if top.credit > 0 {
+		a.pumpSoon()
 	}
+}
+
+// pumpSoon has pump run once what is queued now is done.
+func (a *actor) pumpSoon() {
 	a.s.with(a.id, func(a *actor, err error) {
 		if err != nil {
 			a.retry()
@@ -60,29 +64,25 @@ func (a *actor) pump() {
 	})
 }
 
-// nextQueued picks the command to offer: the oldest that was not released, else
-// the oldest released whose pause is over. When only pauses keep it from
-// answering one, it tells when the first is over.
-func (a *actor) nextQueued(at int64) (pick *live, later int64) {
+// nextQueued picks the command to offer: the oldest that is not held back by
+// the line or by its pause, those offered before behind the others. When
+// only pauses keep it from answering one, it tells when the first is over.
+func (a *actor) nextQueued(at time.Time) (pick *live, later time.Time) {
+	held := false // somebody in the line is waited for
 	for _, c := range a.cmds {
-		switch {
-		case c.state.State != device.StateQueued:
-		case c.notBefore > at:
-			if later == 0 || c.notBefore < later {
-				later = c.notBefore
+		waits := held && c.state.Order != device.Burst
+		held = held || c.state.HoldsLine()
+		switch retry := c.state.RetryAt; {
+		case c.state.State != device.StateQueued || waits:
+		case retry.After(at):
+			if later.IsZero() || retry.Before(later) {
+				later = retry
 			}
-		case !c.released:
-			return c, 0
+		case retry.IsZero():
+			return c, time.Time{}
 		case pick == nil:
 			pick = c
 		}
 	}
 	return pick, later
-}
-
-// pause keeps a released command from being offered for a while, longer each time.
-func (a *actor) pause(c *live) {
-	shift := min(max(c.state.Attempt-1, 0), 6)
-	c.released = true
-	c.notBefore = time.Now().Add(a.s.cfg.ReleasePause << shift).UnixNano()
 }

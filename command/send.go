@@ -58,6 +58,8 @@ func (s *Service) prepare(c *device.Command) error {
 		return device.Errorf(device.Invalid, "the deadline is further away than %v", s.cfg.MaxTTL)
 	case c.ResponseTimeout < 0 || c.ResponseTimeout > s.cfg.MaxTTL:
 		return device.Errorf(device.Invalid, "the response timeout %v is not between 0 and %v", c.ResponseTimeout, s.cfg.MaxTTL)
+	case c.RetryPause < 0 || c.RetryPause > s.cfg.MaxTTL:
+		return device.Errorf(device.Invalid, "the retry pause %v is not between 0 and %v", c.RetryPause, s.cfg.MaxTTL)
 	case len(c.Payload) > s.cfg.MaxPayload:
 		return device.Errorf(device.TooLarge, "the payload is %d bytes long, the limit is %d", len(c.Payload), s.cfg.MaxPayload)
 	}

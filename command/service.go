@@ -42,7 +42,6 @@ type Config struct {
 	ResponseTimeout time.Duration // of a command that gives none; 60 s
 	MaxPayload      int           // bytes; 1 MiB
 	MaxWaiting      int           // commands of one device that have not ended; 1,000
-	ReleasePause    time.Duration // before a released command is offered again, doubled each time up to 64-fold; 100 ms
 	Timeout         time.Duration // of one operation on a stream; 10 s
 	RetryAfter      time.Duration // between attempts at what must be done, when a stream fails; 1 s
 	IdleAfter       time.Duration // an unused actor is dropped; 30 s
@@ -60,7 +59,6 @@ func (c Config) withDefaults() Config {
 	orElse(&c.ResponseTimeout, time.Minute)
 	orElse(&c.MaxPayload, 1<<20)
 	orElse(&c.MaxWaiting, 1000)
-	orElse(&c.ReleasePause, 100*time.Millisecond)
 	orElse(&c.Timeout, 10*time.Second)
 	orElse(&c.RetryAfter, time.Second)
 	orElse(&c.IdleAfter, 30*time.Second)

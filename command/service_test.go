@@ -363,6 +363,10 @@ func TestRefusals(t *testing.T) {
 			{device.Command{Tenant: "t", Device: "d", Deadline: time.Now()}, device.Invalid},
 			{device.Command{Tenant: "t", Device: "d", Deadline: time.Now().AddDate(5, 0, 0)}, device.Invalid},
 			{device.Command{Tenant: "t", Device: "d", ResponseTimeout: -1}, device.Invalid},
+			{device.Command{Tenant: "t", Device: "d", RetryPause: -1}, device.Invalid},
+			{device.Command{Tenant: "t", Device: "d", MaxAttempts: -1}, device.Invalid},
+			{device.Command{Tenant: "t", Device: "d", MaxAttempts: 1001}, device.Invalid},
+			{device.Command{Tenant: "t", Device: "d", Order: 3}, device.Invalid},
 		} {
 			_, err := s.Send(t.Context(), c.c)
 			code(t, err, c.want)

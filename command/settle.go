@@ -61,9 +61,6 @@ func (a *actor) settle(t *session, id string, attempt int, kind Kind, o device.O
 		delete(t.held, id)
 	}
 	if err == nil && len(effects) == 1 {
-		if c := a.find(id); c != nil && effects[0] == Pause {
-			a.pause(c)
-		}
 		a.pump()
 	}
 	return err

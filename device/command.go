@@ -18,11 +18,41 @@ type Command struct {
 	Deadline        time.Time     // not delivered by then: EXPIRED; never zero
 	OneWay          bool          // no answer is expected: DELIVERED is the end
 	ResponseTimeout time.Duration // after DELIVERED: FAILED when no answer came by then; unused when OneWay
+	MaxAttempts     int           // deliveries begun at most, then EXPIRED; 0: as many as the deadline allows
+	RetryPause      time.Duration // before it is offered again, see RetryAfter; 0: 100 ms
+	Order           Order         // among the device's other commands
 	Sender          string        // who asked, for the trail
 }
 
 // ForDevice names the device the command is for.
 func (c *Command) ForDevice() ID { return ID{c.Tenant, c.Device} }
+
+// Order says which of a device's other commands a command waits for. The
+// numbers are stored: never renumber.
+type Order uint8
+
+// The orders. Commands of another order than Burst stand in one line, in the
+// order they were sent: each is offered once the one before it has been
+// delivered, or has ended, as that one's own order says. Burst commands pass the
+// line and hold up nobody.
+const (
+	Burst          Order = 0 // offered as soon as the session asks
+	UntilDelivered Order = 1 // those behind it in the line wait until it is DELIVERED, or has ended
+	UntilResponse  Order = 2 // those behind it wait until it has ended
+)
+
+var orderNames = [...]string{"BURST", "ONE_AT_A_TIME_UNTIL_DELIVERED", "ONE_AT_A_TIME_UNTIL_RESPONSE"}
+
+// String is the order as people see it.
+func (o Order) String() string {
+	if int(o) < len(orderNames) {
+		return orderNames[o]
+	}
+	return orderNames[Burst]
+}
+
+// MaxAttemptsLimit bounds Command.MaxAttempts.
+const MaxAttemptsLimit = 1000
 
 // MaxCommandNameBytes bounds Command.Name.
 const MaxCommandNameBytes = 128
@@ -41,6 +71,12 @@ func (c *Command) Validate() error {
 	if len(c.Key) > MaxKeyBytes {
 		return Errorf(Invalid, "command key is %d bytes long, the limit is %d", len(c.Key), MaxKeyBytes)
 	}
+	if c.MaxAttempts < 0 || c.MaxAttempts > MaxAttemptsLimit {
+		return Errorf(Invalid, "max attempts %d is not between 0 and %d", c.MaxAttempts, MaxAttemptsLimit)
+	}
+	if c.Order > UntilResponse {
+		return Errorf(Invalid, "order %d is not one of the known", c.Order)
+	}
 	return validText("command name", c.Name)
 }
 
@@ -56,7 +92,7 @@ const (
 	StateSent      CommandState = 2 // offered to the session that holds the lease
 	StateDelivered CommandState = 3 // the device has it
 	StateRejected  CommandState = 4 // the device will not take it
-	StateExpired   CommandState = 5 // the deadline passed before delivery
+	StateExpired   CommandState = 5 // the deadline passed, or the attempts were used up, before delivery
 	StateCancelled CommandState = 6 // withdrawn before it was sent
 	StateSucceeded CommandState = 7 // answered with a 2xx status
 	StateFailed    CommandState = 8 // answered with another status, or not in time
@@ -80,17 +116,18 @@ type CommandEvent struct {
 	Device      string
 	State       CommandState // the state the command is in after the event
 	At          time.Time
-	Attempt     int      // deliveries begun, this one included; 0 before the first
-	Protocol    Protocol // of the session that caused it; "" when none did
-	Via         string   // the gateway that session was of, or that brought the answer; "" when none did
-	Node        string   // the node that wrote it
-	Epoch       Epoch    // of the session's lease; zero when none
-	Reason      string   // why, in words: "released", "session lost", "deadline"
-	Unconfirmed bool     // DELIVERED on a protocol that gives no receipt
-	Status      int      // SUCCEEDED, FAILED: the device's HTTP-like status; 0 when it never answered
-	Response    []byte   // SUCCEEDED, FAILED: the device's answer
-	ContentType string   // of Response
-	Request     *Command // set on the creating event as readers see it; not written by transitions
+	Attempt     int       // deliveries begun, this one included; 0 before the first
+	Protocol    Protocol  // of the session that caused it; "" when none did
+	Via         string    // the gateway that session was of, or that brought the answer; "" when none did
+	Node        string    // the node that wrote it
+	Epoch       Epoch     // of the session's lease; zero when none
+	Reason      string    // why, in words: "released", "session lost", "deadline"
+	RetryAt     time.Time // back to QUEUED: not offered again before; zero when at once
+	Unconfirmed bool      // DELIVERED on a protocol that gives no receipt
+	Status      int       // SUCCEEDED, FAILED: the device's HTTP-like status; 0 when it never answered
+	Response    []byte    // SUCCEEDED, FAILED: the device's answer
+	ContentType string    // of Response
+	Request     *Command  // set on the creating event as readers see it; not written by transitions
 }
 
 // ID names the device.

@@ -86,12 +86,14 @@ var answered = []device.CommandEvent{
 
 func TestSendCommand(t *testing.T) {
 	s := serveAPI(t)
-	if out := s.ok(t, "send", "dev1", "heat", `{"on":true}`, "--ttl", "1h", "--key", "k"); out != commandID+"  QUEUED\n" {
+	if out := s.ok(t, "send", "dev1", "heat", `{"on":true}`, "--ttl", "1h", "--key", "k",
+		"--max-attempts", "3", "--retry-pause", "2s", "--order", "until-response"); out != commandID+"  QUEUED\n" {
 		t.Errorf("printed %q", out)
 	}
 	c := s.commands.sent
 	if c.Device != "dev1" || c.Tenant != "default" || c.Name != "heat" || string(c.Payload) != `{"on":true}` ||
-		c.ContentType != "application/json" || c.Key != "k" || c.OneWay || time.Until(c.Deadline) > time.Hour {
+		c.ContentType != "application/json" || c.Key != "k" || c.OneWay ||
+		c.MaxAttempts != 3 || c.RetryPause != 2*time.Second || c.Order != device.UntilResponse || time.Until(c.Deadline) > time.Hour {
 		t.Errorf("sent %+v", c)
 	}
 	s.commands.life = answered

@@ -39,6 +39,9 @@ type sendCmd struct {
 	OneWay          bool          `env:"-" help:"Expect no answer: DELIVERED is the end."`
 	TTL             time.Duration `name:"ttl" env:"-" placeholder:"D" help:"Expire unless delivered by then. Default: 24h."`
 	ResponseTimeout time.Duration `env:"-" placeholder:"D" help:"Fail when the device has not answered so long after delivery. Default: 60s."`
+	MaxAttempts     uint32        `env:"-" placeholder:"N" help:"Expire when so many deliveries came to nothing. Default: as many as --ttl allows."`
+	RetryPause      time.Duration `env:"-" placeholder:"D" help:"Leave it alone so long before it is offered again, longer each time. Default: 100ms."`
+	Order           string        `env:"-" enum:"burst,until-delivered,until-response" default:"burst" help:"burst (as soon as the device takes it), or one at a time: until-delivered, until-response."`
 	ContentType     string        `env:"-" placeholder:"TYPE" help:"Default: application/json when the payload is JSON, else text/plain or application/octet-stream."`
 	Key             string        `env:"-" placeholder:"KEY" help:"Your own name for this command: sending it again with the same content sends nothing twice."`
 }
@@ -58,6 +61,13 @@ Example:
   tributary send thermo-1 heat '{"on":true}' --wait 10s`
 }
 
+// orders are the words of --order.
+var orders = map[string]pb.CommandOrder{
+	"burst":           pb.CommandOrder_COMMAND_ORDER_BURST,
+	"until-delivered": pb.CommandOrder_COMMAND_ORDER_ONE_AT_A_TIME_UNTIL_DELIVERED,
+	"until-response":  pb.CommandOrder_COMMAND_ORDER_ONE_AT_A_TIME_UNTIL_RESPONSE,
+}
+
 // Run sends, and waits when asked to.
 func (s *sendCmd) Run(ctx context.Context, app *kong.Context) error {
 	id, err := s.device(s.Device)
@@ -72,6 +82,7 @@ func (s *sendCmd) Run(ctx context.Context, app *kong.Context) error {
 		Parent: api.DeviceName(id.Tenant, id.Device), Command: s.Name, Payload: body,
 		ContentType: contentType(s.ContentType, body), Key: s.Key, OneWay: s.OneWay,
 		Ttl: optional(s.TTL), ResponseTimeout: optional(s.ResponseTimeout),
+		MaxAttempts: s.MaxAttempts, RetryPause: optional(s.RetryPause), Order: orders[s.Order],
 	}
 	return s.with(app, func(c *client) error {
 		sent, err := c.commands.SendCommand(ctx, req)

@@ -12,12 +12,13 @@ import (
 
 func command() *device.Command {
 	return &device.Command{ID: "01J0000000000000000000000", Tenant: "default", Device: "d1", Name: "heat", Payload: []byte(`{"on":true}`),
-		ContentType: "application/json", Key: "k", CreatedAt: at, Deadline: at.Add(time.Hour), ResponseTimeout: 90 * time.Second, Sender: "app@default"}
+		ContentType: "application/json", Key: "k", CreatedAt: at, Deadline: at.Add(time.Hour), ResponseTimeout: 90 * time.Second, Sender: "app@default",
+		MaxAttempts: 3, RetryPause: time.Second, Order: device.UntilResponse}
 }
 
 func event() *device.CommandEvent {
 	return &device.CommandEvent{Command: "01J", Tenant: "default", Device: "d1", State: device.StateFailed, At: at, Attempt: 2, Protocol: device.AMQP,
-		Node: "n1", Epoch: device.Epoch{Generation: 2, Revision: 9}, Reason: "no", Unconfirmed: true, Status: -5, Response: []byte{1}, ContentType: "x/y", Via: "gw"}
+		Node: "n1", Epoch: device.Epoch{Generation: 2, Revision: 9}, Reason: "no", Unconfirmed: true, Status: -5, Response: []byte{1}, ContentType: "x/y", Via: "gw", RetryAt: at.Add(time.Second)}
 }
 
 func TestCommandThereAndBack(t *testing.T) {
@@ -72,6 +73,24 @@ func TestStatesHaveTheSameNamesOnBothSides(t *testing.T) {
 	}
 	if devicepb.StateFromProto(99) != device.StateNone {
 		t.Error("an unknown state is StateNone")
+	}
+}
+
+func TestOrdersHaveTheSameNamesOnBothSides(t *testing.T) {
+	for o := device.Burst; o <= device.UntilResponse; o++ {
+		p := devicepb.OrderToProto(o)
+		if name := pb.CommandOrder(o + 1).String(); name != "COMMAND_ORDER_"+o.String() || devicepb.OrderFromProto(pb.CommandOrder(o+1)) != o {
+			t.Errorf("%v is %s", o, name)
+		}
+		if devicepb.OrderFromProto(p) != o {
+			t.Errorf("%v does not come back", o)
+		}
+	}
+	for _, unknown := range []pb.CommandOrder{-1, 4, 256, 1 << 30} {
+		c := device.Command{Tenant: "t", Device: "d", Order: devicepb.OrderFromProto(unknown)}
+		if err := c.Validate(); device.CodeOf(err) != device.Invalid {
+			t.Errorf("order %d is taken for %v", unknown, c.Order)
+		}
 	}
 }
 

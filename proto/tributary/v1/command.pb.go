@@ -24,6 +24,64 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// CommandOrder says which of its device's other commands a command waits for.
+// Those that are not BURST stand in one line, in the order they were sent.
+type CommandOrder int32
+
+const (
+	// As BURST.
+	CommandOrder_COMMAND_ORDER_UNSPECIFIED CommandOrder = 0
+	// Offered as soon as the device takes it; holds up no other command.
+	CommandOrder_COMMAND_ORDER_BURST CommandOrder = 1
+	// Those behind it in the line wait until it is DELIVERED, or has ended.
+	CommandOrder_COMMAND_ORDER_ONE_AT_A_TIME_UNTIL_DELIVERED CommandOrder = 2
+	// Those behind it in the line wait until it has ended.
+	CommandOrder_COMMAND_ORDER_ONE_AT_A_TIME_UNTIL_RESPONSE CommandOrder = 3
+)
+
+// Enum value maps for CommandOrder.
+var (
+	CommandOrder_name = map[int32]string{
+		0: "COMMAND_ORDER_UNSPECIFIED",
+		1: "COMMAND_ORDER_BURST",
+		2: "COMMAND_ORDER_ONE_AT_A_TIME_UNTIL_DELIVERED",
+		3: "COMMAND_ORDER_ONE_AT_A_TIME_UNTIL_RESPONSE",
+	}
+	CommandOrder_value = map[string]int32{
+		"COMMAND_ORDER_UNSPECIFIED":                   0,
+		"COMMAND_ORDER_BURST":                         1,
+		"COMMAND_ORDER_ONE_AT_A_TIME_UNTIL_DELIVERED": 2,
+		"COMMAND_ORDER_ONE_AT_A_TIME_UNTIL_RESPONSE":  3,
+	}
+)
+
+func (x CommandOrder) Enum() *CommandOrder {
+	p := new(CommandOrder)
+	*p = x
+	return p
+}
+
+func (x CommandOrder) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CommandOrder) Descriptor() protoreflect.EnumDescriptor {
+	return file_tributary_v1_command_proto_enumTypes[0].Descriptor()
+}
+
+func (CommandOrder) Type() protoreflect.EnumType {
+	return &file_tributary_v1_command_proto_enumTypes[0]
+}
+
+func (x CommandOrder) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CommandOrder.Descriptor instead.
+func (CommandOrder) EnumDescriptor() ([]byte, []int) {
+	return file_tributary_v1_command_proto_rawDescGZIP(), []int{0}
+}
+
 type CommandState int32
 
 const (
@@ -75,11 +133,11 @@ func (x CommandState) String() string {
 }
 
 func (CommandState) Descriptor() protoreflect.EnumDescriptor {
-	return file_tributary_v1_command_proto_enumTypes[0].Descriptor()
+	return file_tributary_v1_command_proto_enumTypes[1].Descriptor()
 }
 
 func (CommandState) Type() protoreflect.EnumType {
-	return &file_tributary_v1_command_proto_enumTypes[0]
+	return &file_tributary_v1_command_proto_enumTypes[1]
 }
 
 func (x CommandState) Number() protoreflect.EnumNumber {
@@ -88,7 +146,7 @@ func (x CommandState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CommandState.Descriptor instead.
 func (CommandState) EnumDescriptor() ([]byte, []int) {
-	return file_tributary_v1_command_proto_rawDescGZIP(), []int{0}
+	return file_tributary_v1_command_proto_rawDescGZIP(), []int{1}
 }
 
 // Command is a request to a device and the trail of what happened to it.
@@ -115,6 +173,13 @@ type Command struct {
 	// After DELIVERED: FAILED when no answer came within it.
 	ResponseTimeout *durationpb.Duration `protobuf:"bytes,12,opt,name=response_timeout,json=responseTimeout,proto3" json:"response_timeout,omitempty"`
 	Sender          string               `protobuf:"bytes,13,opt,name=sender,proto3" json:"sender,omitempty"`
+	// Deliveries begun at most, then EXPIRED; 0: as many as the deadline allows.
+	MaxAttempts uint32 `protobuf:"varint,16,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	// How long it is left alone before it is offered again: after each release,
+	// and from the second lost session or expired lock on; doubled with every
+	// attempt, up to 64-fold. Absent: 100 ms.
+	RetryPause *durationpb.Duration `protobuf:"bytes,17,opt,name=retry_pause,json=retryPause,proto3" json:"retry_pause,omitempty"`
+	Order      CommandOrder         `protobuf:"varint,18,opt,name=order,proto3,enum=tributary.v1.CommandOrder" json:"order,omitempty"`
 	// Output only: where the command stands, and every transition, oldest first.
 	State         CommandState    `protobuf:"varint,14,opt,name=state,proto3,enum=tributary.v1.CommandState" json:"state,omitempty"`
 	Events        []*CommandEvent `protobuf:"bytes,15,rep,name=events,proto3" json:"events,omitempty"`
@@ -243,6 +308,27 @@ func (x *Command) GetSender() string {
 	return ""
 }
 
+func (x *Command) GetMaxAttempts() uint32 {
+	if x != nil {
+		return x.MaxAttempts
+	}
+	return 0
+}
+
+func (x *Command) GetRetryPause() *durationpb.Duration {
+	if x != nil {
+		return x.RetryPause
+	}
+	return nil
+}
+
+func (x *Command) GetOrder() CommandOrder {
+	if x != nil {
+		return x.Order
+	}
+	return CommandOrder_COMMAND_ORDER_UNSPECIFIED
+}
+
 func (x *Command) GetState() CommandState {
 	if x != nil {
 		return x.State
@@ -279,7 +365,9 @@ type CommandEvent struct {
 	Response    []byte `protobuf:"bytes,14,opt,name=response,proto3" json:"response,omitempty"`
 	ContentType string `protobuf:"bytes,15,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	// The gateway the session was of, or that brought the answer; empty when none did.
-	Via           string `protobuf:"bytes,16,opt,name=via,proto3" json:"via,omitempty"`
+	Via string `protobuf:"bytes,16,opt,name=via,proto3" json:"via,omitempty"`
+	// QUEUED again: it is not offered before; absent when it is at once.
+	RetryTime     *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=retry_time,json=retryTime,proto3" json:"retry_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -426,6 +514,13 @@ func (x *CommandEvent) GetVia() string {
 	return ""
 }
 
+func (x *CommandEvent) GetRetryTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RetryTime
+	}
+	return nil
+}
+
 type SendCommandRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "tenants/{tenant}/devices/{device}".
@@ -442,8 +537,12 @@ type SendCommandRequest struct {
 	OneWay bool                 `protobuf:"varint,7,opt,name=one_way,json=oneWay,proto3" json:"one_way,omitempty"`
 	// Default 60 s.
 	ResponseTimeout *durationpb.Duration `protobuf:"bytes,8,opt,name=response_timeout,json=responseTimeout,proto3" json:"response_timeout,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// As in Command; max_attempts at most 1,000.
+	MaxAttempts   uint32               `protobuf:"varint,9,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	RetryPause    *durationpb.Duration `protobuf:"bytes,10,opt,name=retry_pause,json=retryPause,proto3" json:"retry_pause,omitempty"`
+	Order         CommandOrder         `protobuf:"varint,11,opt,name=order,proto3,enum=tributary.v1.CommandOrder" json:"order,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SendCommandRequest) Reset() {
@@ -530,6 +629,27 @@ func (x *SendCommandRequest) GetResponseTimeout() *durationpb.Duration {
 		return x.ResponseTimeout
 	}
 	return nil
+}
+
+func (x *SendCommandRequest) GetMaxAttempts() uint32 {
+	if x != nil {
+		return x.MaxAttempts
+	}
+	return 0
+}
+
+func (x *SendCommandRequest) GetRetryPause() *durationpb.Duration {
+	if x != nil {
+		return x.RetryPause
+	}
+	return nil
+}
+
+func (x *SendCommandRequest) GetOrder() CommandOrder {
+	if x != nil {
+		return x.Order
+	}
+	return CommandOrder_COMMAND_ORDER_UNSPECIFIED
 }
 
 type GetCommandRequest struct {
@@ -794,7 +914,7 @@ var File_tributary_v1_command_proto protoreflect.FileDescriptor
 
 const file_tributary_v1_command_proto_rawDesc = "" +
 	"\n" +
-	"\x1atributary/v1/command.proto\x12\ftributary.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x04\n" +
+	"\x1atributary/v1/command.proto\x12\ftributary.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x05\n" +
 	"\aCommand\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
@@ -810,9 +930,13 @@ const file_tributary_v1_command_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12\x17\n" +
 	"\aone_way\x18\v \x01(\bR\x06oneWay\x12D\n" +
 	"\x10response_timeout\x18\f \x01(\v2\x19.google.protobuf.DurationR\x0fresponseTimeout\x12\x16\n" +
-	"\x06sender\x18\r \x01(\tR\x06sender\x120\n" +
+	"\x06sender\x18\r \x01(\tR\x06sender\x12!\n" +
+	"\fmax_attempts\x18\x10 \x01(\rR\vmaxAttempts\x12:\n" +
+	"\vretry_pause\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"retryPause\x120\n" +
+	"\x05order\x18\x12 \x01(\x0e2\x1a.tributary.v1.CommandOrderR\x05order\x120\n" +
 	"\x05state\x18\x0e \x01(\x0e2\x1a.tributary.v1.CommandStateR\x05state\x122\n" +
-	"\x06events\x18\x0f \x03(\v2\x1a.tributary.v1.CommandEventR\x06events\"\xf9\x03\n" +
+	"\x06events\x18\x0f \x03(\v2\x1a.tributary.v1.CommandEventR\x06events\"\xb4\x04\n" +
 	"\fCommandEvent\x12\x18\n" +
 	"\acommand\x18\x01 \x01(\tR\acommand\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x16\n" +
@@ -830,7 +954,9 @@ const file_tributary_v1_command_proto_rawDesc = "" +
 	"\x06status\x18\r \x01(\x05R\x06status\x12\x1a\n" +
 	"\bresponse\x18\x0e \x01(\fR\bresponse\x12!\n" +
 	"\fcontent_type\x18\x0f \x01(\tR\vcontentType\x12\x10\n" +
-	"\x03via\x18\x10 \x01(\tR\x03via\"\xa1\x02\n" +
+	"\x03via\x18\x10 \x01(\tR\x03via\x129\n" +
+	"\n" +
+	"retry_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\tretryTime\"\xb2\x03\n" +
 	"\x12SendCommandRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x18\n" +
 	"\acommand\x18\x02 \x01(\tR\acommand\x12\x18\n" +
@@ -839,7 +965,12 @@ const file_tributary_v1_command_proto_rawDesc = "" +
 	"\x03key\x18\x05 \x01(\tR\x03key\x12+\n" +
 	"\x03ttl\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x17\n" +
 	"\aone_way\x18\a \x01(\bR\x06oneWay\x12D\n" +
-	"\x10response_timeout\x18\b \x01(\v2\x19.google.protobuf.DurationR\x0fresponseTimeout\"'\n" +
+	"\x10response_timeout\x18\b \x01(\v2\x19.google.protobuf.DurationR\x0fresponseTimeout\x12!\n" +
+	"\fmax_attempts\x18\t \x01(\rR\vmaxAttempts\x12:\n" +
+	"\vretry_pause\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"retryPause\x120\n" +
+	"\x05order\x18\v \x01(\x0e2\x1a.tributary.v1.CommandOrderR\x05order\"'\n" +
 	"\x11GetCommandRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x9d\x01\n" +
 	"\x13ListCommandsRequest\x12\x16\n" +
@@ -854,7 +985,12 @@ const file_tributary_v1_command_proto_rawDesc = "" +
 	"\x13WatchCommandRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"*\n" +
 	"\x14CancelCommandRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name*\x87\x02\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name*\xa7\x01\n" +
+	"\fCommandOrder\x12\x1d\n" +
+	"\x19COMMAND_ORDER_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13COMMAND_ORDER_BURST\x10\x01\x12/\n" +
+	"+COMMAND_ORDER_ONE_AT_A_TIME_UNTIL_DELIVERED\x10\x02\x12.\n" +
+	"*COMMAND_ORDER_ONE_AT_A_TIME_UNTIL_RESPONSE\x10\x03*\x87\x02\n" +
 	"\fCommandState\x12\x1d\n" +
 	"\x19COMMAND_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14COMMAND_STATE_QUEUED\x10\x01\x12\x16\n" +
@@ -885,48 +1021,54 @@ func file_tributary_v1_command_proto_rawDescGZIP() []byte {
 	return file_tributary_v1_command_proto_rawDescData
 }
 
-var file_tributary_v1_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_tributary_v1_command_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_tributary_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_tributary_v1_command_proto_goTypes = []any{
-	(CommandState)(0),             // 0: tributary.v1.CommandState
-	(*Command)(nil),               // 1: tributary.v1.Command
-	(*CommandEvent)(nil),          // 2: tributary.v1.CommandEvent
-	(*SendCommandRequest)(nil),    // 3: tributary.v1.SendCommandRequest
-	(*GetCommandRequest)(nil),     // 4: tributary.v1.GetCommandRequest
-	(*ListCommandsRequest)(nil),   // 5: tributary.v1.ListCommandsRequest
-	(*ListCommandsResponse)(nil),  // 6: tributary.v1.ListCommandsResponse
-	(*WatchCommandRequest)(nil),   // 7: tributary.v1.WatchCommandRequest
-	(*CancelCommandRequest)(nil),  // 8: tributary.v1.CancelCommandRequest
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
+	(CommandOrder)(0),             // 0: tributary.v1.CommandOrder
+	(CommandState)(0),             // 1: tributary.v1.CommandState
+	(*Command)(nil),               // 2: tributary.v1.Command
+	(*CommandEvent)(nil),          // 3: tributary.v1.CommandEvent
+	(*SendCommandRequest)(nil),    // 4: tributary.v1.SendCommandRequest
+	(*GetCommandRequest)(nil),     // 5: tributary.v1.GetCommandRequest
+	(*ListCommandsRequest)(nil),   // 6: tributary.v1.ListCommandsRequest
+	(*ListCommandsResponse)(nil),  // 7: tributary.v1.ListCommandsResponse
+	(*WatchCommandRequest)(nil),   // 8: tributary.v1.WatchCommandRequest
+	(*CancelCommandRequest)(nil),  // 9: tributary.v1.CancelCommandRequest
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
 }
 var file_tributary_v1_command_proto_depIdxs = []int32{
-	9,  // 0: tributary.v1.Command.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 1: tributary.v1.Command.deadline:type_name -> google.protobuf.Timestamp
-	10, // 2: tributary.v1.Command.response_timeout:type_name -> google.protobuf.Duration
-	0,  // 3: tributary.v1.Command.state:type_name -> tributary.v1.CommandState
-	2,  // 4: tributary.v1.Command.events:type_name -> tributary.v1.CommandEvent
-	0,  // 5: tributary.v1.CommandEvent.state:type_name -> tributary.v1.CommandState
-	9,  // 6: tributary.v1.CommandEvent.time:type_name -> google.protobuf.Timestamp
-	10, // 7: tributary.v1.SendCommandRequest.ttl:type_name -> google.protobuf.Duration
-	10, // 8: tributary.v1.SendCommandRequest.response_timeout:type_name -> google.protobuf.Duration
-	0,  // 9: tributary.v1.ListCommandsRequest.states:type_name -> tributary.v1.CommandState
-	1,  // 10: tributary.v1.ListCommandsResponse.commands:type_name -> tributary.v1.Command
-	3,  // 11: tributary.v1.CommandService.SendCommand:input_type -> tributary.v1.SendCommandRequest
-	4,  // 12: tributary.v1.CommandService.GetCommand:input_type -> tributary.v1.GetCommandRequest
-	5,  // 13: tributary.v1.CommandService.ListCommands:input_type -> tributary.v1.ListCommandsRequest
-	7,  // 14: tributary.v1.CommandService.WatchCommand:input_type -> tributary.v1.WatchCommandRequest
-	8,  // 15: tributary.v1.CommandService.CancelCommand:input_type -> tributary.v1.CancelCommandRequest
-	1,  // 16: tributary.v1.CommandService.SendCommand:output_type -> tributary.v1.Command
-	1,  // 17: tributary.v1.CommandService.GetCommand:output_type -> tributary.v1.Command
-	6,  // 18: tributary.v1.CommandService.ListCommands:output_type -> tributary.v1.ListCommandsResponse
-	1,  // 19: tributary.v1.CommandService.WatchCommand:output_type -> tributary.v1.Command
-	1,  // 20: tributary.v1.CommandService.CancelCommand:output_type -> tributary.v1.Command
-	16, // [16:21] is the sub-list for method output_type
-	11, // [11:16] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	10, // 0: tributary.v1.Command.create_time:type_name -> google.protobuf.Timestamp
+	10, // 1: tributary.v1.Command.deadline:type_name -> google.protobuf.Timestamp
+	11, // 2: tributary.v1.Command.response_timeout:type_name -> google.protobuf.Duration
+	11, // 3: tributary.v1.Command.retry_pause:type_name -> google.protobuf.Duration
+	0,  // 4: tributary.v1.Command.order:type_name -> tributary.v1.CommandOrder
+	1,  // 5: tributary.v1.Command.state:type_name -> tributary.v1.CommandState
+	3,  // 6: tributary.v1.Command.events:type_name -> tributary.v1.CommandEvent
+	1,  // 7: tributary.v1.CommandEvent.state:type_name -> tributary.v1.CommandState
+	10, // 8: tributary.v1.CommandEvent.time:type_name -> google.protobuf.Timestamp
+	10, // 9: tributary.v1.CommandEvent.retry_time:type_name -> google.protobuf.Timestamp
+	11, // 10: tributary.v1.SendCommandRequest.ttl:type_name -> google.protobuf.Duration
+	11, // 11: tributary.v1.SendCommandRequest.response_timeout:type_name -> google.protobuf.Duration
+	11, // 12: tributary.v1.SendCommandRequest.retry_pause:type_name -> google.protobuf.Duration
+	0,  // 13: tributary.v1.SendCommandRequest.order:type_name -> tributary.v1.CommandOrder
+	1,  // 14: tributary.v1.ListCommandsRequest.states:type_name -> tributary.v1.CommandState
+	2,  // 15: tributary.v1.ListCommandsResponse.commands:type_name -> tributary.v1.Command
+	4,  // 16: tributary.v1.CommandService.SendCommand:input_type -> tributary.v1.SendCommandRequest
+	5,  // 17: tributary.v1.CommandService.GetCommand:input_type -> tributary.v1.GetCommandRequest
+	6,  // 18: tributary.v1.CommandService.ListCommands:input_type -> tributary.v1.ListCommandsRequest
+	8,  // 19: tributary.v1.CommandService.WatchCommand:input_type -> tributary.v1.WatchCommandRequest
+	9,  // 20: tributary.v1.CommandService.CancelCommand:input_type -> tributary.v1.CancelCommandRequest
+	2,  // 21: tributary.v1.CommandService.SendCommand:output_type -> tributary.v1.Command
+	2,  // 22: tributary.v1.CommandService.GetCommand:output_type -> tributary.v1.Command
+	7,  // 23: tributary.v1.CommandService.ListCommands:output_type -> tributary.v1.ListCommandsResponse
+	2,  // 24: tributary.v1.CommandService.WatchCommand:output_type -> tributary.v1.Command
+	2,  // 25: tributary.v1.CommandService.CancelCommand:output_type -> tributary.v1.Command
+	21, // [21:26] is the sub-list for method output_type
+	16, // [16:21] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_tributary_v1_command_proto_init() }
@@ -939,7 +1081,7 @@ func file_tributary_v1_command_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tributary_v1_command_proto_rawDesc), len(file_tributary_v1_command_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
