@@ -56,3 +56,17 @@ func (p Principal) SpeakFor(name string) (id ID, via string, err error) {
 	}
 	return id, via, id.Validate()
 }
+
+// Oversees is the one rule of who may read a tenant's telemetry and send commands
+// to its devices: its applications, and in open mode everybody. name is the
+// {device} of an address, "" for all devices; the tenant is the principal's own.
+func (p Principal) Oversees(name string) (ID, error) {
+	if p.Kind != KindApplication && !p.Open {
+		return ID{}, Errorf(Forbidden, "%s is no application: only those read a tenant's telemetry and send its commands", p.ID)
+	}
+	id := ID{Tenant: p.ID.Tenant, Device: name}
+	if name == "" {
+		return id, nil
+	}
+	return id, id.Validate()
+}

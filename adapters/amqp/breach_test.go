@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -35,7 +36,7 @@ func TestOtherProtocolHeaders(t *testing.T) {
 // Every breach costs what it should, in the protocol's words, and nothing else.
 func TestBreaches(t *testing.T) {
 	gate := &adaptertest.Gate{OnSubmit: func(*device.Message, func(error)) error { return nil }} // stores nothing in time
-	s, err := amqp.Open(amqp.Config{Addr: "127.0.0.1:0", MaxFrameSize: 4096, MaxSessions: 4, MaxLinks: 4, Credit: 1}, gate)
+	s, err := amqp.Open(amqp.Config{Addr: "127.0.0.1:0", MaxFrameSize: 4200, MaxSessions: 4, MaxLinks: 4, Credit: 1}, gate)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +50,7 @@ func TestBreaches(t *testing.T) {
 		do   func(r *raw)
 		want wire.Symbol
 	}{
-		"a frame too large":          {func(r *raw) { r.bytes(0, 0, 0x10, 1, 2, 0, 0, 0) }, wire.CondFramingError},
+		"a frame too large":          {func(r *raw) { r.bytes(0, 0, 0x11, 1, 2, 0, 0, 0) }, wire.CondFramingError},
 		"a frame too small":          {func(r *raw) { r.bytes(0, 0, 0, 7, 2, 0, 0, 0) }, wire.CondFramingError},
 		"a data offset of one":       {func(r *raw) { r.bytes(0, 0, 0, 9, 1, 0, 0, 0, 0) }, wire.CondFramingError},
 		"a SASL frame":               {func(r *raw) { r.bytes(0, 0, 0, 8, 2, 1, 0, 0) }, wire.CondFramingError},
@@ -58,7 +59,7 @@ func TestBreaches(t *testing.T) {
 		"a SASL performative":        {func(r *raw) { r.send(0, &wire.SASLOutcome{}) }, wire.CondNotAllowed},
 		"open twice":                 {func(r *raw) { r.send(0, plainOpen) }, wire.CondNotAllowed},
 		"begin twice":                {func(r *raw) { r.send(0, &wire.Begin{}) }, wire.CondNotAllowed},
-		"a channel above the max":    {func(r *raw) { r.send(4, &wire.Begin{}) }, wire.CondNotAllowed},
+		"a channel above the max":    {func(r *raw) { r.send(4, &wire.Begin{}) }, wire.CondFramingError},
 		"a session that is not ours": {func(r *raw) { r.send(1, &wire.Begin{RemoteChannel: wire.Some[uint16](1)}) }, wire.CondNotAllowed},
 		"a frame without a session":  {func(r *raw) { r.send(2, &wire.Flow{}) }, wire.CondNotAllowed},
 		"a handle above the max":     {func(r *raw) { r.send(0, attach("l", 4, "d/telemetry")) }, wire.CondFramingError},
@@ -74,6 +75,31 @@ func TestBreaches(t *testing.T) {
 			r.send(0, transfer(0, 0, true))
 			r.send(0, transfer(0, 1, false))
 		}, wire.CondInvalidField},
+		"another delivery tag on the way": {func(r *raw) {
+			r.send(0, attach("l", 0, "d/telemetry"))
+			r.send(0, transfer(0, 0, true))
+			r.send(0, &wire.Transfer{DeliveryTag: []byte("other")})
+		}, wire.CondInvalidField},
+		"another message format on the way": {func(r *raw) {
+			r.send(0, attach("l", 0, "d/telemetry"))
+			r.send(0, transfer(0, 0, true))
+			r.send(0, &wire.Transfer{MessageFormat: wire.Some[uint32](1)})
+		}, wire.CondInvalidField},
+		"settled second on a link for first": {func(r *raw) {
+			r.send(0, attach("l", 0, "d/telemetry"))
+			x := transfer(0, 0, false)
+			x.RcvSettleMode = wire.Some(wire.RcvSecond)
+			r.send(0, x, body(r.t, "1")...)
+		}, wire.CondInvalidField},
+		"an attach longer than the peer's frames": {func(r *raw) {
+			at := attach("l", 0, "d/telemetry")
+			at.Name = strings.Repeat("n", 4090)
+			b := wire.AppendFrame(nil, wire.FrameAMQP, 0, at, nil)
+			if len(b) > 4200 {
+				r.t.Fatal(len(b))
+			}
+			r.send(0, at)
+		}, wire.CondFrameSizeTooSmall},
 		"more than the credit": {func(r *raw) {
 			r.send(0, attach("l", 0, "held/telemetry"))
 			r.send(0, transfer(0, 0, false), body(r.t, "1")...)

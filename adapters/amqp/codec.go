@@ -1,17 +1,17 @@
 package amqp
 
 import (
-	"encoding/hex"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/tributary-iot/tributary/adapters/amqp/wire"
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/normalize"
 )
+
+// jsonType is the content type of a body that was of AMQP's own types.
+const jsonType = "application/json"
 
 // node is what stands behind an address.
 type node uint8
@@ -63,12 +63,26 @@ func decodeMessage(raw []byte, limit int) (wire.Message, error) {
 	switch {
 	case err != nil:
 		return m, device.Wrap(device.Undecodable, "not an AMQP 1.0 message: "+err.Error(), err)
-	case m.Kind == wire.Opaque:
-		return m, device.Errorf(device.Undecodable, "the body must be data sections, or an amqp-value holding a string or a binary")
+	case m.Kind == wire.Typed:
+		return m, typedBody(&m, limit)
 	case len(m.Body) > limit:
 		return m, device.Errorf(device.TooLarge, "the payload is %d bytes long, the limit is %d", len(m.Body), limit)
 	}
 	return m, nil
+}
+
+// typedBody makes the body of a message that is a list, a map, a number, what
+// AMQP has besides text and bytes, its JSON.
+func typedBody(m *wire.Message, limit int) error {
+	if m.ContentType != "" && m.ContentType != jsonType {
+		return device.Errorf(device.Undecodable, "the body is of AMQP's own types, and content-type says %.100q: send it as a data section", m.ContentType)
+	}
+	body, err := m.JSON(limit)
+	if err != nil {
+		return device.Wrap(device.Undecodable, "the body cannot be read: "+err.Error(), err)
+	}
+	m.Kind, m.Body, m.ContentType = wire.Data, body, jsonType
+	return nil
 }
 
 // toTelemetry makes a message of one for the telemetry of a device. Beside an
@@ -79,7 +93,7 @@ func toTelemetry(in *wire.Message, to route, settled bool) (*device.Message, err
 		Tenant: to.id.Tenant, Device: to.id.Device, Via: to.via, Channel: to.channel,
 		Key: idText(in.MessageID), Protocol: device.AMQP, QoS: 1,
 		ContentType: string(in.ContentType), ReceivedAt: time.Now(),
-		Properties: stringify(in.Properties, attributes != nil), Payload: in.Body,
+		Properties: properties(in, attributes != nil), Payload: in.Body,
 	}
 	if settled {
 		m.QoS = 0
@@ -155,54 +169,4 @@ func outcomeOf(s wire.State) (o device.Outcome, final bool) {
 		return device.Outcome{Kind: device.Released, Reason: "modified"}, true
 	}
 	return device.Outcome{Kind: device.Released, Reason: "settled without an outcome"}, false
-}
-
-// idText gives a message id as text; a binary one in hexadecimal.
-func idText(v any) string {
-	switch v := v.(type) {
-	case string:
-		return v
-	case []byte:
-		return hex.EncodeToString(v)
-	}
-	return valueText(v)
-}
-
-// stringify keeps the simple values of application properties, as text; of an
-// event those that are no attributes.
-func stringify(properties wire.Map, event bool) map[string]string {
-	if len(properties) == 0 {
-		return nil
-	}
-	out := make(map[string]string, len(properties))
-	for _, p := range properties {
-		if key, ok := p.Key.(string); ok && !(event && isEventProperty(key)) {
-			out[key] = valueText(p.Value)
-		}
-	}
-	return out
-}
-
-func valueText(v any) string {
-	switch v := v.(type) {
-	case nil:
-		return ""
-	case []byte:
-		if utf8.Valid(v) {
-			return string(v)
-		}
-		return hex.EncodeToString(v)
-	case wire.Timestamp:
-		if t := v.Time(); !t.IsZero() {
-			return t.Format(time.RFC3339Nano)
-		}
-		return strconv.FormatInt(int64(v), 10)
-	case wire.Char:
-		return string(rune(v))
-	case wire.Decimal:
-		return hex.EncodeToString(v)
-	case float32:
-		return strconv.FormatFloat(float64(v), 'g', -1, 32)
-	}
-	return fmt.Sprint(v) // strings, symbols, numbers, booleans, UUIDs
 }

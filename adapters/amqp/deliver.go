@@ -86,9 +86,14 @@ func (c *conn) answer(d *delivery, size int, err error) {
 	c.mu.Lock()
 	c.inflight--
 	c.buffered -= size
-	l.inflight--
+	second := d.second && !d.settled && !l.gone
+	if second {
+		l.s.told[d.id] = l
+	} else {
+		l.inflight--
+	}
 	if !d.settled && !l.gone {
-		o := outcome{delivery: d.id}
+		o := outcome{delivery: d.id, second: second}
 		if err != nil {
 			o.rejected = toPeer(err)
 		}

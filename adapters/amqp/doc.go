@@ -5,10 +5,11 @@
 // Spoken: protocol headers for SASL and bare AMQP with pipelined opens (part 2,
 // section 2; part 5), SASL ANONYMOUS and PLAIN, heartbeats, sessions with
 // windows, links with credit, drain and echo, multi-frame, aborted and
-// interleaved transfers, settled and unsettled deliveries, the anonymous
-// terminus (OASIS anonterm 1.0). Refused in the protocol's words: TLS inside
-// the connection, link resumption, transactions, dynamic nodes, receivers that
-// settle second.
+// interleaved transfers, settled and unsettled deliveries, either side settling
+// second, links stolen by name within a connection, the anonymous terminus
+// (OASIS anonterm 1.0). Refused in the protocol's words: TLS inside the
+// connection, transactions, dynamic nodes. Links are not resumed: the map of
+// unsettled deliveries is always empty, and a resumed delivery is passed over.
 //
 // # What a device sees
 //
@@ -19,7 +20,10 @@
 //     so too, but common clients take every outcome but rejected for success.)
 //     The properties content-type, message-id and creation-time declare the
 //     format, the key and the device's clock, application properties are stored
-//     with the message; those of a CloudEvent are read as one (docs/formats.md).
+//     with the message, and so are its other properties and its annotations, as
+//     amqp.subject and amqp.annotation.x-opt-name; those of a CloudEvent are read
+//     as one (docs/formats.md). The body is data sections, or a string or binary
+//     value; any other value, and sequences, are kept as their JSON.
 //   - A sender with a null target: each message's "to" is the address.
 //   - A receiver from {device}/commands, or commands. Accepted, rejected and
 //     released end a delivery as they say; modified means released, or rejected

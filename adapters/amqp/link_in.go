@@ -20,9 +20,11 @@ type inLink struct {
 	gone   bool   // detached by us; kept until the peer's DETACH
 	open   bool   // counted in the metrics
 
+	second bool // the peer settles, after us (part 2, section 6.12)
+
 	deliveryCount uint32
 	credit        uint32
-	inflight      int
+	inflight      int       // not answered, or answered and not settled by a peer that settles second
 	current       *delivery // begun and not complete
 }
 
@@ -30,7 +32,10 @@ type inLink struct {
 type delivery struct {
 	link    *inLink
 	id      uint32
+	tag     string // of one that takes several frames
 	settled bool   // QoS 0: no outcome is told
+	second  bool   // the peer settles, after us
+	resumed bool   // of a link that is gone: nobody here waits for it
 	format  uint32 // message-format; 0 is the only one we read
 	data    []byte
 	unread  *device.Message // when its payload could not be read
@@ -38,7 +43,7 @@ type delivery struct {
 
 // attachSender answers a peer that wants to send.
 func (s *session) attachSender(p *wire.Attach) error {
-	l := &inLink{s: s, handle: p.Handle, name: p.Name, deliveryCount: p.InitialDeliveryCount.Value, open: true}
+	l := &inLink{s: s, handle: p.Handle, name: p.Name, deliveryCount: p.InitialDeliveryCount.Value, open: true, second: p.RcvSettleMode == wire.RcvSecond}
 	target := wire.Target{}
 	if p.Target != nil {
 		target = *p.Target
@@ -55,12 +60,12 @@ func (s *session) attachSender(p *wire.Attach) error {
 	if source == nil {
 		source = &wire.Source{}
 	}
-	c.send(s.channel, &wire.Attach{
-		Name: p.Name, Handle: p.Handle, Role: wire.RoleReceiver,
-		SndSettleMode: p.SndSettleMode, RcvSettleMode: wire.RcvFirst, // whatever was asked: we settle first
+	if err := s.answer(&wire.Attach{
+		Name: p.Name, Handle: p.Handle, Role: wire.RoleReceiver, SndSettleMode: p.SndSettleMode, RcvSettleMode: p.RcvSettleMode,
 		Source: source, Target: &wire.Target{Address: target.Address, Capabilities: target.Capabilities},
-		MaxMessageSize: uint64(c.cfg.maxTransferBytes()),
-	}, nil)
+	}); err != nil {
+		return err
+	}
 	l.replenish()
 	return nil
 }
@@ -112,6 +117,11 @@ func (s *session) refuseSender(p *wire.Attach, at string, err error) error {
 func (l *inLink) shut() {
 	l.gone = true
 	l.drop()
+	for id, of := range l.s.told {
+		if of == l {
+			delete(l.s.told, id)
+		}
+	}
 	if l.open {
 		l.open = false
 		l.s.c.metrics.links.WithLabelValues("sender").Dec()
@@ -123,6 +133,16 @@ func (l *inLink) drop() {
 	if l.current != nil {
 		l.s.c.partial -= len(l.current.data)
 		l.current = nil
+	}
+}
+
+// forget takes the peer's word that it has settled a range of deliveries.
+func (s *session) forget(first, last uint32) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	for _, l := range takeRange(s.told, first, last) {
+		l.inflight--
+		l.replenish()
 	}
 }
 
@@ -196,9 +216,14 @@ func (l *inLink) piece(p *wire.Transfer, payload []byte) *delivery {
 	case p.DeliveryID.Set && p.DeliveryID.Value != d.id:
 		l.fail(wire.CondInvalidField, fmt.Sprintf("delivery %d begins inside delivery %d", p.DeliveryID.Value, d.id))
 		return nil
-	case p.Aborted:
+	case d.tag != "" && p.DeliveryTag != nil && string(p.DeliveryTag) != d.tag || p.MessageFormat.Set && p.MessageFormat.Value != d.format:
+		l.fail(wire.CondInvalidField, fmt.Sprintf("delivery %d changes its delivery-tag or message-format on the way", d.id))
+		return nil
+	case p.Aborted, d.resumed && !p.More:
 		l.drop()
 		l.replenish()
+		return nil
+	case d.resumed:
 		return nil
 	case len(d.data)+len(payload) > c.cfg.maxTransferBytes():
 		err := device.Errorf(device.TooLarge, "the message is longer than the max-message-size of %d bytes", c.cfg.maxTransferBytes())
@@ -227,16 +252,20 @@ func (l *inLink) first(p *wire.Transfer) bool {
 		l.fail(wire.CondInvalidField, "the first transfer of a delivery needs delivery-id and delivery-tag")
 	case len(p.DeliveryTag) > maxDeliveryTag:
 		l.fail(wire.CondInvalidField, fmt.Sprintf("the delivery-tag is %d bytes long, the limit is %d", len(p.DeliveryTag), maxDeliveryTag))
-	case p.Resume:
-		l.fail(wire.CondNotImplemented, "deliveries are not resumed here; send the message anew")
-	case p.RcvSettleMode.Value == wire.RcvSecond:
-		l.fail(wire.CondNotImplemented, "this receiver settles first")
+	case p.RcvSettleMode.Value == wire.RcvSecond && !l.second:
+		l.fail(wire.CondInvalidField, "the delivery is to be settled second, and the link was attached for first")
 	case l.credit == 0:
 		l.fail(wire.CondTransferLimitExceeded, "a delivery beyond the link's credit")
 	default:
 		l.credit--
 		l.deliveryCount++
-		l.current = &delivery{link: l, id: p.DeliveryID.Value, format: p.MessageFormat.Value}
+		l.current = &delivery{
+			link: l, id: p.DeliveryID.Value, format: p.MessageFormat.Value, resumed: p.Resume,
+			second: l.second && p.RcvSettleMode.Or(wire.RcvSecond) == wire.RcvSecond,
+		}
+		if p.More {
+			l.current.tag = string(p.DeliveryTag)
+		}
 		return true
 	}
 	return false

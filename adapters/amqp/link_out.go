@@ -68,7 +68,7 @@ func (s *session) attachReceiver(p *wire.Attach) error {
 	if target == nil {
 		target = &wire.Target{}
 	}
-	c.send(s.channel, &wire.Attach{
+	return s.answer(&wire.Attach{
 		Name: p.Name, Handle: p.Handle, Role: wire.RoleSender,
 		SndSettleMode: p.SndSettleMode, RcvSettleMode: p.RcvSettleMode,
 		Source: &wire.Source{
@@ -76,8 +76,7 @@ func (s *session) attachReceiver(p *wire.Attach) error {
 			Outcomes: []wire.Symbol{"amqp:accepted:list", "amqp:rejected:list", "amqp:released:list", "amqp:modified:list"},
 		},
 		Target: target, InitialDeliveryCount: wire.Some[uint32](0),
-	}, nil)
-	return nil
+	})
 }
 
 // commandsOf finds the device whose commands a source means, and the gateway
@@ -280,13 +279,18 @@ func (l *outLink) retire() adapters.Attachment {
 func (l *outLink) fail(err error) {
 	c := l.s.c
 	c.mu.Lock()
-	held := l.shut()
-	c.send(l.s.channel, &wire.Detach{Handle: l.handle, Closed: true, Error: toPeer(err)}, nil)
+	held := l.detach(toPeer(err))
 	c.mu.Unlock()
 	c.poke()
-	if held != nil {
-		held.Detach("link failed")
-	}
+	giveBack([]adapters.Attachment{held}, "link failed")
+}
+
+// detach ends the link from our side, and answers what to detach from the
+// house. The caller holds mu.
+func (l *outLink) detach(why *wire.Error) adapters.Attachment {
+	held := l.shut()
+	l.s.c.send(l.s.channel, &wire.Detach{Handle: l.handle, Closed: true, Error: why}, nil)
+	return held
 }
 
 // sendFlow tells the link's state. The caller holds mu.

@@ -99,7 +99,7 @@ func (s *session) settle(p *wire.Disposition) {
 	c := s.c
 	var idle []adapters.Attachment
 	c.mu.Lock()
-	found := s.takeUnsettled(p.First, p.Last.Or(p.First))
+	found := takeRange(s.unsettled, p.First, p.Last.Or(p.First))
 	for _, d := range found {
 		d.link.unsettled--
 	}
@@ -138,29 +138,29 @@ func (s *session) confirm(id uint32, p *wire.Disposition, err error) {
 	s.c.poke()
 }
 
-// takeUnsettled removes the commands of a range, which a hostile peer may make
-// as long as it likes. The caller holds mu.
-func (s *session) takeUnsettled(first, last uint32) map[uint32]*sent {
-	found := map[uint32]*sent{}
+// takeRange removes what has a delivery-id of a range, which a hostile peer may
+// make as long as it likes. The caller holds mu.
+func takeRange[V any](all map[uint32]V, first, last uint32) map[uint32]V {
+	found := map[uint32]V{}
 	span := last - first // delivery-ids wrap around
 	if int32(span) < 0 {
 		return nil
 	}
-	if span < uint32(len(s.unsettled)) {
+	if span < uint32(len(all)) {
 		for id := first; id-first <= span; id++ {
-			if d := s.unsettled[id]; d != nil {
-				found[id] = d
+			if v, there := all[id]; there {
+				found[id] = v
 			}
 		}
 	} else {
-		for id, d := range s.unsettled {
+		for id, v := range all {
 			if id-first <= span {
-				found[id] = d
+				found[id] = v
 			}
 		}
 	}
 	for id := range found {
-		delete(s.unsettled, id)
+		delete(all, id)
 	}
 	return found
 }

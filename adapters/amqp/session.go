@@ -26,6 +26,7 @@ type session struct {
 	incoming map[uint32]*inLink  // peers that send
 	outgoing map[uint32]*outLink // peers that receive
 	outcomes []outcome           // of messages, not yet told
+	told     map[uint32]*inLink  // deliveries whose outcome the peer has and has to settle
 
 	nextDelivery uint32 // delivery-id of our next command
 	unsettled    map[uint32]*sent
@@ -34,7 +35,13 @@ type session struct {
 // outcome is what became of the peer's delivery.
 type outcome struct {
 	delivery uint32
+	second   bool        // the peer settles, after us
 	rejected *wire.Error // nil: accepted
+}
+
+// follows reports whether o can share a frame with first, n places before it.
+func (o outcome) follows(first outcome, n int) bool {
+	return o.rejected == nil && o.second == first.second && o.delivery == first.delivery+uint32(n)
 }
 
 // begin starts a session (part 2, section 5.1).
@@ -43,14 +50,14 @@ func (c *conn) begin(channel uint16, p *wire.Begin) error {
 	case p.RemoteChannel.Set:
 		return breach(ofConn, wire.CondNotAllowed, "begin answers a session that we did not begin")
 	case int(channel) >= c.cfg.MaxSessions:
-		return breach(ofConn, wire.CondNotAllowed, fmt.Sprintf("channel %d is above the channel-max of %d", channel, c.cfg.MaxSessions-1))
+		return breach(ofConn, wire.CondFramingError, fmt.Sprintf("channel %d is above the channel-max of %d", channel, c.cfg.MaxSessions-1))
 	case c.sessions[channel] != nil:
 		return breach(ofConn, wire.CondNotAllowed, fmt.Sprintf("a session has already begun on channel %d", channel))
 	}
 	s := &session{
 		c: c, channel: channel,
 		nextIncoming: p.NextOutgoingID, incomingWindow: sessionWindow, remoteWindow: p.IncomingWindow,
-		incoming: map[uint32]*inLink{}, outgoing: map[uint32]*outLink{}, unsettled: map[uint32]*sent{},
+		incoming: map[uint32]*inLink{}, outgoing: map[uint32]*outLink{}, unsettled: map[uint32]*sent{}, told: map[uint32]*inLink{},
 	}
 	c.mu.Lock()
 	c.sessions[channel] = s
@@ -94,7 +101,9 @@ func (s *session) handleOpen(p wire.Performative, payload []byte) error {
 	case *wire.Disposition:
 		if p.Role == wire.RoleReceiver {
 			s.settle(p)
-		} // a sender settling on its own needs no answer: ours finds nobody and is dropped there
+		} else if p.Settled {
+			s.forget(p.First, p.Last.Or(p.First))
+		}
 		return nil
 	}
 	return breach(ofConn, wire.CondNotAllowed, "a SASL performative after the connection was opened")
@@ -148,12 +157,15 @@ func (s *session) shut() (held []adapters.Attachment) {
 	clear(s.incoming)
 	clear(s.outgoing)
 	clear(s.unsettled)
+	clear(s.told)
 	return held
 }
 
 func giveBack(held []adapters.Attachment, reason string) {
 	for _, a := range held {
-		a.Detach(reason)
+		if a != nil {
+			a.Detach(reason)
+		}
 	}
 }
 
@@ -205,10 +217,47 @@ func (s *session) attach(p *wire.Attach) error {
 	case p.Role == wire.RoleSender && !p.InitialDeliveryCount.Set:
 		return breach(ofSession, wire.CondInvalidField, "a sender's attach needs initial-delivery-count")
 	}
+	s.c.steal(p.Name, p.Role)
 	if p.Role == wire.RoleSender {
 		return s.attachSender(p)
 	}
 	return s.attachReceiver(p)
+}
+
+// steal detaches the link of the same name and direction on this connection: an
+// attach that comes while it is not suspended takes it over (part 2, section 6.1).
+func (c *conn) steal(name string, role bool) {
+	var held []adapters.Attachment
+	c.mu.Lock()
+	for _, s := range c.sessions {
+		for _, l := range s.incoming {
+			if role == wire.RoleSender && l.name == name && !l.gone {
+				l.fail(wire.CondStolen, "the link was attached again")
+			}
+		}
+		for _, l := range s.outgoing {
+			if role == wire.RoleReceiver && l.name == name && !l.gone {
+				held = append(held, l.detach(&wire.Error{Condition: wire.CondStolen, Description: "the link was attached again"}))
+			}
+		}
+	}
+	c.mu.Unlock()
+	giveBack(held, "link stolen")
+}
+
+// answer sends our ATTACH. One that the peer's frames have no room for ends the
+// session: it holds the peer's own words. The caller holds mu.
+func (s *session) answer(reply *wire.Attach) error {
+	if reply.Role == wire.RoleReceiver {
+		reply.MaxMessageSize = uint64(s.c.cfg.maxTransferBytes())
+	}
+	frame := wire.AppendFrame(nil, wire.FrameAMQP, s.channel, reply, nil)
+	if uint64(len(frame)) > uint64(s.c.peerFrame) {
+		return breach(ofSession, wire.CondFrameSizeTooSmall,
+			fmt.Sprintf("the answer to the attach takes %d bytes, your max-frame-size is %d", len(frame), s.c.peerFrame))
+	}
+	s.c.out = append(s.c.out, frame...)
+	return nil
 }
 
 // refuse answers ATTACH as part 2, section 6.3 says: without the terminus asked
@@ -228,7 +277,9 @@ func (s *session) refuse(p *wire.Attach, why error) error {
 		reply.InitialDeliveryCount = wire.Some[uint32](0)
 		s.outgoing[p.Handle] = &outLink{s: s, handle: p.Handle, gone: true}
 	}
-	s.c.send(s.channel, reply, nil)
+	if err := s.answer(reply); err != nil {
+		return err
+	}
 	s.c.send(s.channel, &wire.Detach{Handle: p.Handle, Closed: true, Error: toPeer(why)}, nil)
 	return nil
 }
@@ -271,12 +322,12 @@ func (s *session) flushOutcomes() {
 	slices.SortFunc(s.outcomes, func(a, b outcome) int { return int(int32(a.delivery - b.delivery)) })
 	for i := 0; i < len(s.outcomes); {
 		first := s.outcomes[i]
-		p := &wire.Disposition{Role: wire.RoleReceiver, First: first.delivery, Settled: true, State: wire.Accepted{}}
+		p := &wire.Disposition{Role: wire.RoleReceiver, First: first.delivery, Settled: !first.second, State: wire.Accepted{}}
 		j := i + 1
 		if first.rejected != nil {
 			p.State = wire.Rejected{Error: first.rejected}
 		} else {
-			for j < len(s.outcomes) && s.outcomes[j].rejected == nil && s.outcomes[j].delivery == first.delivery+uint32(j-i) {
+			for j < len(s.outcomes) && s.outcomes[j].follows(first, j-i) {
 				j++
 			}
 		}

@@ -3,6 +3,7 @@ package amqp_test
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -75,7 +76,8 @@ func TestUndecodablePayloadIsRejected(t *testing.T) {
 	link := sender(t, session, "d/telemetry", nil)
 	bad := client.NewMessage([]byte("{"))
 	bad.Properties = &client.MessageProperties{ContentType: ptr("application/json")}
-	for name, m := range map[string]*client.Message{"broken JSON": bad, "a value of doubles": {Value: 1.5}, "a batch": {Format: 0x80013700, Data: [][]byte{[]byte("x")}}} {
+	other := &client.Message{Value: 1.5, Properties: &client.MessageProperties{ContentType: ptr("application/cbor")}}
+	for name, m := range map[string]*client.Message{"broken JSON": bad, "a value said to be CBOR": other, "a batch": {Format: 0x80013700, Data: [][]byte{[]byte("x")}}} {
 		var rejected *client.Error
 		if err := link.Send(soon(t), m, nil); !errors.As(err, &rejected) {
 			t.Errorf("%s: %v", name, err)
@@ -267,11 +269,66 @@ func TestAnonymousTerminus(t *testing.T) {
 	}
 }
 
-func TestSecondSettlementIsNotOffered(t *testing.T) {
-	_, session := dial(t, serve(t, amqp.Config{}, &adaptertest.Gate{}), nil)
-	_, err := session.NewSender(soon(t), "d/telemetry", &client.SenderOptions{RequestedReceiverSettleMode: ptr(client.ReceiverSettleModeSecond)})
-	if err == nil || !strings.Contains(err.Error(), "settle") {
-		t.Errorf("asked to settle second: %v", err)
+// What AMQP's own types say is read, and kept as JSON.
+func TestTypedBodies(t *testing.T) {
+	gate := &adaptertest.Gate{}
+	_, session := dial(t, serve(t, amqp.Config{}, gate), nil)
+	link := sender(t, session, "d/telemetry", nil)
+	for _, m := range []*client.Message{
+		{Value: map[string]any{"temperature": 21.5}}, {Value: 21.5}, {Sequence: [][]any{{21.5}, {int32(4)}}},
+	} {
+		if err := link.Send(soon(t), m, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := gate.Stored()
+	for i, want := range []string{`{"temperature":21.5}`, `21.5`, `[21.5,4]`} {
+		if string(got[i].Payload) != want || got[i].ContentType != "application/json" {
+			t.Errorf("stored %s of type %s, want %s", got[i].Payload, got[i].ContentType, want)
+		}
+	}
+	if m := got[0].Measurements; len(m) != 1 || m[0].Name != "temperature" || m[0].Value != device.Double(21.5) {
+		t.Errorf("measurements %+v", m)
+	}
+}
+
+// What a message says of itself is kept beside its payload.
+func TestSectionsAreKept(t *testing.T) {
+	gate := &adaptertest.Gate{}
+	_, session := dial(t, serve(t, amqp.Config{}, gate), nil)
+	expires := time.UnixMilli(1700000000123).UTC()
+	m := client.NewMessage([]byte("1"))
+	m.Properties = &client.MessageProperties{
+		UserID: []byte("u"), Subject: ptr("s"), ReplyTo: ptr("r"), CorrelationID: uint64(7), ContentEncoding: ptr("identity"),
+		AbsoluteExpiryTime: &expires, GroupID: ptr("g"), GroupSequence: ptr(uint32(3)), ReplyToGroupID: ptr("rg"),
+	}
+	m.Annotations = client.Annotations{"x-opt-site": "north", "x-opt-floor": int32(2)}
+	m.ApplicationProperties = map[string]any{"subject": "its own"}
+	if err := sender(t, session, "d/telemetry", nil).Send(soon(t), m, nil); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"subject": "its own", "amqp.user-id": "u", "amqp.subject": "s", "amqp.reply-to": "r", "amqp.correlation-id": "7",
+		"amqp.content-encoding": "identity", "amqp.absolute-expiry-time": "2023-11-14T22:13:20.123Z", "amqp.group-id": "g",
+		"amqp.group-sequence": "3", "amqp.reply-to-group-id": "rg",
+		"amqp.annotation.x-opt-site": "north", "amqp.annotation.x-opt-floor": "2",
+	}
+	if got := gate.Stored()[0].Properties; !maps.Equal(got, want) {
+		t.Errorf("kept %v\nwant %v", got, want)
+	}
+}
+
+func TestSettlesSecondWhereThePeerWantsIt(t *testing.T) {
+	gate := &adaptertest.Gate{}
+	_, session := dial(t, serve(t, amqp.Config{Credit: 2}, gate), nil)
+	link := sender(t, session, "d/telemetry", &client.SenderOptions{RequestedReceiverSettleMode: ptr(client.ReceiverSettleModeSecond)})
+	for range 10 { // five times the credit: what the peer has settled gives it back
+		if err := link.Send(soon(t), client.NewMessage([]byte("1")), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(gate.Stored()); n != 10 {
+		t.Errorf("%d messages stored", n)
 	}
 }
 

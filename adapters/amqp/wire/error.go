@@ -1,5 +1,7 @@
 package wire
 
+import "unicode/utf8"
+
 // Error is an error as peers tell it (part 2, section 8.14).
 type Error struct {
 	Condition   Symbol
@@ -27,6 +29,7 @@ const (
 	CondPreconditionFailed    Symbol = "amqp:precondition-failed"
 	CondResourceLocked        Symbol = "amqp:resource-locked"
 	CondIllegalState          Symbol = "amqp:illegal-state"
+	CondFrameSizeTooSmall     Symbol = "amqp:frame-size-too-small"
 	CondConnectionForced      Symbol = "amqp:connection:forced"
 	CondFramingError          Symbol = "amqp:connection:framing-error"
 	CondWindowViolation       Symbol = "amqp:session:window-violation"
@@ -34,6 +37,7 @@ const (
 	CondHandleInUse           Symbol = "amqp:session:handle-in-use"
 	CondUnattachedHandle      Symbol = "amqp:session:unattached-handle"
 	CondDetachForced          Symbol = "amqp:link:detach-forced"
+	CondStolen                Symbol = "amqp:link:stolen"
 	CondTransferLimitExceeded Symbol = "amqp:link:transfer-limit-exceeded"
 	CondMessageSizeExceeded   Symbol = "amqp:link:message-size-exceeded"
 )
@@ -51,9 +55,25 @@ func readError(r *reader) *Error {
 	return e
 }
 
+// maxDescription bounds a description that is written, so that a frame that
+// holds one fits into what every peer takes.
+const maxDescription = MinMaxFrameSize - 160
+
 func appendError(dst []byte, e *Error) []byte {
 	l := beginList(dst, descError)
 	put(&l, true, appendSymbol, e.Condition)
-	put(&l, e.Description != "", appendString, e.Description)
+	put(&l, e.Description != "", appendString, shorten(e.Description))
 	return l.end()
+}
+
+// shorten cuts a text between two of its characters.
+func shorten(s string) string {
+	if len(s) <= maxDescription {
+		return s
+	}
+	end := maxDescription
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end]
 }

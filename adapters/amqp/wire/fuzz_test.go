@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"reflect"
 	"testing"
@@ -116,6 +117,34 @@ func FuzzMessage(f *testing.F) {
 		}
 		if len(theirs.ApplicationProperties) != len(got.Properties) {
 			t.Fatalf("properties %v, theirs %v", got.Properties, theirs.ApplicationProperties)
+		}
+	})
+}
+
+// FuzzTypedBody: a body of AMQP's own types becomes JSON within the limit, or is
+// refused.
+func FuzzTypedBody(f *testing.F) {
+	for _, m := range []amqp.Message{
+		{Value: map[string]any{"a": []any{1.5, "b", nil}}}, {Sequence: [][]any{{"a"}, {int64(1)}}}, {Value: []int64{1, 2}},
+	} {
+		raw, err := m.MarshalBinary()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw[3:]) // behind the descriptor
+	}
+	f.Add([]byte{0xf0, 0, 0, 0, 5, 0, 0, 0x10, 0, 0x40}) // many values of no width
+	f.Fuzz(func(t *testing.T, value []byte) {
+		for _, section := range []byte{0x76, 0x77} {
+			m, err := wire.DecodeMessage(append([]byte{0, 0x53, section}, value...))
+			if err != nil || m.Kind != wire.Typed {
+				continue
+			}
+			const limit = 2000
+			out, err := m.JSON(limit)
+			if err == nil && (!json.Valid(out) || len(out) > limit) {
+				t.Fatalf("% x became %q", value, out)
+			}
 		}
 	})
 }

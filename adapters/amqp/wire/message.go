@@ -13,27 +13,38 @@ const (
 	secFooter                = 0x78
 )
 
-// MaxApplicationProperties bounds the entries decoded of one message.
-const MaxApplicationProperties = 256
+// MaxEntries bounds the entries decoded of one section.
+const MaxEntries = 256
 
 // Message is what we use of a message's sections. Decoding steps over the rest.
 type Message struct {
 	Durable       bool
-	DeliveryCount uint32 // deliveries that failed before this one
+	TTL           Opt[uint32] // milliseconds
+	DeliveryCount uint32      // deliveries that failed before this one
+
+	Annotations Map // message-annotations: symbols as keys
 
 	MessageID          any // nil, uint64, UUID, []byte or string
+	UserID             []byte
 	To                 string
 	Subject            string
 	ReplyTo            string
 	CorrelationID      any
 	ContentType        Symbol
+	ContentEncoding    Symbol
 	AbsoluteExpiryTime Opt[Timestamp]
 	CreationTime       Opt[Timestamp]
+	GroupID            string
+	GroupSequence      Opt[uint32]
+	ReplyToGroupID     string
 
 	Properties Map // application-properties: string keys, simple values
 
 	Body []byte // decoded: part of the input when it is one piece
 	Kind BodyKind
+
+	typed    []byte // Typed: the body's sections, part of the input
+	sequence bool   // they are amqp-sequences
 }
 
 // BodyKind says how the body came.
@@ -45,7 +56,7 @@ const (
 	Data                   // data sections, put together
 	Text                   // an amqp-value string
 	Binary                 // an amqp-value binary
-	Opaque                 // any other amqp-value, or amqp-sequence: Body is empty
+	Typed                  // any other amqp-value, or amqp-sequences: Body is empty, and JSON gives it
 )
 
 // DecodeMessage reads the sections of a bare or annotated message, in the order
@@ -55,7 +66,9 @@ func DecodeMessage(data []byte) (Message, error) {
 	var m Message
 	r := reader{b: data}
 	var last uint64
+	var begin int // of the first of sections of one kind
 	for len(r.b) > 0 && r.err == nil {
+		start := len(data) - len(r.b)
 		d := r.descriptor()
 		if r.err != nil {
 			break
@@ -70,8 +83,14 @@ func DecodeMessage(data []byte) (Message, error) {
 			r.fail(malformed("message section 0x%x after 0x%x", d, last))
 			break
 		}
+		if d != last {
+			begin = start
+		}
 		last = d
 		m.section(&r, d)
+		if m.Kind == Typed && d >= secSequence && d <= secValue {
+			m.typed, m.sequence = data[begin:len(data)-len(r.b)], d == secSequence
+		}
 	}
 	return m, r.err
 }
@@ -83,13 +102,15 @@ func (m *Message) section(r *reader, d uint64) {
 	case secProperties:
 		m.properties(r)
 	case secApplicationProperties:
-		m.applicationProperties(r)
+		m.Properties = r.entries((*reader).property)
 	case secData:
 		m.data(r.bytes())
 	case secValue:
 		m.value(r)
+	case secMessageAnnotations:
+		m.Annotations = r.entries((*reader).annotation)
 	case secSequence:
-		m.Kind = Opaque
+		m.Kind = Typed
 		r.skip()
 	default:
 		r.skip()
@@ -100,7 +121,7 @@ func (m *Message) header(r *reader) {
 	f := r.fields()
 	m.Durable = field(&f, (*reader).bool, false)
 	f.skip() // priority
-	f.skip() // ttl
+	m.TTL = optional(&f, (*reader).uint)
 	f.skip() // first-acquirer
 	m.DeliveryCount = field(&f, (*reader).uint, 0)
 	f.end(r)
@@ -109,15 +130,18 @@ func (m *Message) header(r *reader) {
 func (m *Message) properties(r *reader) {
 	f := r.fields()
 	m.MessageID = field(&f, messageID, nil)
-	f.skip() // user-id: identity comes from the connection
+	m.UserID = field(&f, (*reader).bytes, nil)
 	m.To = field(&f, address, "")
 	m.Subject = field(&f, (*reader).string, "")
 	m.ReplyTo = field(&f, address, "")
 	m.CorrelationID = field(&f, messageID, nil)
 	m.ContentType = field(&f, (*reader).symbol, "")
-	f.skip() // content-encoding
+	m.ContentEncoding = field(&f, (*reader).symbol, "")
 	m.AbsoluteExpiryTime = optional(&f, (*reader).timestamp)
 	m.CreationTime = optional(&f, (*reader).timestamp)
+	m.GroupID = field(&f, (*reader).string, "")
+	m.GroupSequence = optional(&f, (*reader).uint)
+	m.ReplyToGroupID = field(&f, (*reader).string, "")
 	f.end(r)
 }
 
@@ -142,29 +166,56 @@ func address(r *reader) string {
 	return ""
 }
 
-func (m *Message) applicationProperties(r *reader) {
+// entries reads a map; one reads an entry, and says whether it is of use.
+func (r *reader) entries(one func(*reader) (Pair, bool)) (out Map) {
 	if r.null() {
-		return
+		return nil
 	}
 	code := r.byte()
 	if code != codeMap8 && code != codeMap32 {
-		r.fail(malformed("application properties of format code 0x%02x", code))
-		return
+		r.fail(malformed("a map is expected, not format code 0x%02x", code))
+		return nil
 	}
 	body, count := r.compound(code)
-	if count%2 != 0 || count/2 > MaxApplicationProperties {
-		r.fail(malformed("application properties with %d keys and values, the limit is %d entries", count, MaxApplicationProperties))
-		return
+	if count%2 != 0 || count/2 > MaxEntries {
+		r.fail(malformed("a section of %d keys and values, the limit is %d entries", count, MaxEntries))
+		return nil
 	}
 	for range count / 2 {
-		p := Pair{Key: body.string()}
-		p.Value = body.value(MaxDepth - 1) // simple types only
+		p, ok := one(&body)
 		if body.err != nil {
 			break
 		}
-		m.Properties = append(m.Properties, p)
+		if ok {
+			out = append(out, p)
+		}
 	}
 	r.close(&body)
+	return out
+}
+
+// property reads an application property: its value is of a simple type (part 3,
+// section 2.5).
+func (r *reader) property() (Pair, bool) {
+	p := Pair{Key: r.string()}
+	p.Value = r.value(MaxDepth - 1)
+	return p, true
+}
+
+// annotation reads an annotation. Its value may be of any type (section 2.10):
+// those of simple types are of use.
+func (r *reader) annotation() (p Pair, ok bool) {
+	if len(r.b) > 0 && (r.b[0] == codeSym8 || r.b[0] == codeSym32) {
+		p.Key, ok = r.symbol(), true
+	} else {
+		r.skip() // a ulong, which are reserved
+	}
+	if len(r.b) == 0 || r.b[0] == codeDescribed || r.b[0] >= codeList8 || !ok {
+		r.skip()
+		return p, false
+	}
+	p.Value = r.value(MaxDepth)
+	return p, true
 }
 
 func (m *Message) data(b []byte) {
@@ -189,7 +240,7 @@ func (m *Message) value(r *reader) {
 	case codeBin8, codeBin32:
 		m.Kind, m.Body = Binary, r.bytes()
 	default:
-		m.Kind = Opaque
+		m.Kind = Typed
 		r.skip()
 	}
 }

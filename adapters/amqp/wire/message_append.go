@@ -1,20 +1,25 @@
 package wire
 
-// AppendMessage writes a message: header, properties, application properties
-// and the body as one data section. Values of types without an encoding are an
+// AppendMessage writes a message: header, message annotations, properties,
+// application properties and the body as one data section. Values of types without an encoding are an
 // error.
 func AppendMessage(dst []byte, m *Message) ([]byte, error) {
-	if m.Durable || m.DeliveryCount > 0 {
+	if m.Durable || m.DeliveryCount > 0 || m.TTL.Set {
 		l := beginList(dst, secHeader)
 		put(&l, m.Durable, appendBool, true)
 		l.null() // priority
-		l.null() // ttl
+		putOpt(&l, appendUint, m.TTL)
 		l.null() // first-acquirer
 		put(&l, m.DeliveryCount > 0, appendUint, m.DeliveryCount)
 		dst = l.end()
 	}
-	dst, err := m.appendProperties(dst)
-	if err != nil {
+	var err error
+	if len(m.Annotations) > 0 {
+		if dst, err = Append(appendDescriptor(dst, secMessageAnnotations), m.Annotations); err != nil {
+			return dst, err
+		}
+	}
+	if dst, err = m.appendProperties(dst); err != nil {
 		return dst, err
 	}
 	if len(m.Properties) > 0 {
@@ -30,7 +35,7 @@ func (m *Message) appendProperties(dst []byte) ([]byte, error) {
 	if err := l.any(m.MessageID); err != nil {
 		return dst, err
 	}
-	l.null() // user-id
+	put(&l, m.UserID != nil, appendBinary, m.UserID)
 	put(&l, m.To != "", appendString, m.To)
 	put(&l, m.Subject != "", appendString, m.Subject)
 	put(&l, m.ReplyTo != "", appendString, m.ReplyTo)
@@ -38,9 +43,12 @@ func (m *Message) appendProperties(dst []byte) ([]byte, error) {
 		return dst, err
 	}
 	put(&l, m.ContentType != "", appendSymbol, m.ContentType)
-	l.null() // content-encoding
+	put(&l, m.ContentEncoding != "", appendSymbol, m.ContentEncoding)
 	putOpt(&l, appendTimestamp, m.AbsoluteExpiryTime)
 	putOpt(&l, appendTimestamp, m.CreationTime)
+	put(&l, m.GroupID != "", appendString, m.GroupID)
+	putOpt(&l, appendUint, m.GroupSequence)
+	put(&l, m.ReplyToGroupID != "", appendString, m.ReplyToGroupID)
 	return l.end(), nil
 }
 

@@ -3,7 +3,9 @@ package wire_test
 import (
 	"bytes"
 	"errors"
+	"math"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,8 +38,10 @@ func TestMessagesOfGoAMQP(t *testing.T) {
 	}
 	got, err := wire.DecodeMessage(raw)
 	want := wire.Message{
-		Durable: true, DeliveryCount: 2, MessageID: "m-1", To: "dev/telemetry", Subject: "subj", ReplyTo: "back",
-		CorrelationID: uint64(7), ContentType: "application/json",
+		Durable: true, TTL: wire.Some[uint32](1000), DeliveryCount: 2, MessageID: "m-1", UserID: []byte("u"),
+		To: "dev/telemetry", Subject: "subj", ReplyTo: "back", CorrelationID: uint64(7),
+		ContentType: "application/json", ContentEncoding: "gzip", GroupID: "g", GroupSequence: wire.Some[uint32](1), ReplyToGroupID: "r",
+		Annotations:        wire.Map{{Key: wire.Symbol("x-b"), Value: int64(2)}},
 		AbsoluteExpiryTime: wire.Some(wire.TimestampOf(created)), CreationTime: wire.Some(wire.TimestampOf(created)),
 		Properties: wire.Map{{Key: "status", Value: int32(200)}}, Body: []byte(`{"a":1}`), Kind: wire.Data,
 	}
@@ -58,8 +62,8 @@ func TestBodies(t *testing.T) {
 		"data":     {amqp.Message{Data: [][]byte{[]byte("x")}}, "x", wire.Data},
 		"string":   {amqp.Message{Value: "x"}, "x", wire.Text},
 		"binary":   {amqp.Message{Value: []byte("x")}, "x", wire.Binary},
-		"double":   {amqp.Message{Value: 1.5}, "", wire.Opaque},
-		"sequence": {amqp.Message{Sequence: [][]any{{"a", int64(1)}}}, "", wire.Opaque},
+		"double":   {amqp.Message{Value: 1.5}, "", wire.Typed},
+		"sequence": {amqp.Message{Sequence: [][]any{{"a", int64(1)}}}, "", wire.Typed},
 		"none":     {amqp.Message{Header: &amqp.MessageHeader{}}, "", wire.NoBody},
 	} {
 		raw, err := c.m.MarshalBinary()
@@ -97,6 +101,63 @@ func TestMessagesForGoAMQP(t *testing.T) {
 	again, err := wire.DecodeMessage(raw)
 	if err != nil || !reflect.DeepEqual(again, m) {
 		t.Errorf("came back as %+v, %v", again, err)
+	}
+}
+
+// Bodies of AMQP's own types as JSON, from the peer's encoder.
+func TestTypedBodiesAsJSON(t *testing.T) {
+	at := time.UnixMilli(1700000000123).UTC()
+	for want, m := range map[string]amqp.Message{
+		`1.5`:        {Value: 1.5},
+		`true`:       {Value: true},
+		`[1,"a\"b"]`: {Value: []any{int64(1), `a"b`}},
+		`{"t":21.5}`: {Value: map[string]any{"t": 21.5}},
+		`{"a":{"b":[-1,255,65535,4294967295,18446744073709551615]}}`: {Value: map[string]any{"a": map[string]any{
+			"b": []any{int8(-1), uint8(255), uint16(65535), uint32(4294967295), uint64(18446744073709551615)}}}},
+		`["2023-11-14T22:13:20.123Z","sym","AQI=","01000000-0000-0000-0000-000000000000",null]`: {
+			Value: []any{at, amqp.Symbol("sym"), []byte{1, 2}, amqp.UUID{1}, nil}},
+		`[1,2]`:        {Value: []int64{1, 2}},
+		`["a",1,"b"]`:  {Sequence: [][]any{{"a", int64(1)}, {}, {"b"}}},
+		`[]`:           {Sequence: [][]any{{}}},
+		`["x\u0001y"]`: {Value: []any{"x\x01y"}},
+	} {
+		raw, err := m.MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := wire.DecodeMessage(raw)
+		if err != nil || got.Kind != wire.Typed {
+			t.Fatalf("%s: kind %d, %v", want, got.Kind, err)
+		}
+		if json, err := got.JSON(1000); err != nil || string(json) != want {
+			t.Errorf("%s, %v, want %s", json, err, want)
+		}
+	}
+	for name, value := range map[string]any{
+		"NaN": math.NaN(), "infinite": math.Inf(1), "keys that are numbers": map[any]any{int64(1): "a"}, "too long": strings.Split(strings.Repeat("x", 400), ""),
+	} {
+		raw, err := (&amqp.Message{Value: value}).MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ := wire.DecodeMessage(raw)
+		if json, err := got.JSON(1000); !errors.Is(err, wire.ErrMalformed) {
+			t.Errorf("%s: %s, %v", name, json, err)
+		}
+	}
+}
+
+// Annotations with values of other types are no reason to refuse a message.
+func TestAnnotations(t *testing.T) {
+	raw, err := (&amqp.Message{Annotations: amqp.Annotations{
+		"deep": map[string]any{"a": []any{[]any{[]any{"b"}}}}, "plain": "x", int64(7): "reserved",
+	}, Data: [][]byte{[]byte("d")}}).MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := wire.DecodeMessage(raw)
+	if err != nil || !reflect.DeepEqual(got.Annotations, wire.Map{{Key: wire.Symbol("plain"), Value: "x"}}) {
+		t.Errorf("%+v, %v", got.Annotations, err)
 	}
 }
 
