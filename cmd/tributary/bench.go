@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"time"
 
@@ -14,6 +15,7 @@ type benchCmd struct {
 	Connections int           `default:"50" placeholder:"N" help:"MQTT connections."`
 	InFlight    int           `default:"20" placeholder:"N" help:"Unacknowledged messages on each MQTT connection."`
 	Rate        int           `default:"0" placeholder:"N" help:"Messages a second of all MQTT connections together; 0: as fast as acks come."`
+	Idle        int           `default:"0" placeholder:"N" help:"Instead: what N idle MQTT connections cost that wait for commands, and how fast they are made. Cases: mosquitto, mqtt-strict."`
 	Case        []string      `placeholder:"NAME" help:"Only these: mosquitto, mqtt-strict, amqp-strict, http-strict, mqtt-relaxed, amqp-relaxed, http-relaxed."`
 }
 
@@ -30,7 +32,9 @@ Examples:
   tributary bench --case mqtt-strict --rate 2000
     how long an acknowledgement takes when 2,000 messages come every second
   tributary bench --case mqtt-strict --rate 40000 --for 5m
-    whether the store keeps pace: the lag at the end is that at half-time`
+    whether the store keeps pace: the lag at the end is that at half-time
+  tributary bench --idle 20000
+    memory and CPU of 20,000 connections that wait`
 }
 
 // Run measures.
@@ -39,7 +43,14 @@ func (b *benchCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return bench.Run(ctx, bench.Options{
-		Binary: binary, For: b.For, Connections: b.Connections, InFlight: b.InFlight, Rate: b.Rate, Cases: b.Case, Out: os.Stdout,
-	})
+	o := bench.Options{
+		Binary: binary, For: b.For, Connections: b.Connections, InFlight: b.InFlight, Rate: b.Rate, Idle: b.Idle, Cases: b.Case, Out: os.Stdout,
+	}
+	if b.Idle == 0 {
+		return bench.Run(ctx, o)
+	}
+	if have, need := descriptors(), uint64(b.Idle+1000); have > 0 && have < need {
+		return fmt.Errorf("this process may have %d files open and needs %d: raise the limit first (ulimit -n %d)", have, need, need)
+	}
+	return bench.Idle(ctx, o)
 }

@@ -101,7 +101,7 @@ var layers = []room{
 			grpc, protobuf, prometheus,
 		},
 	},
-	{path: "cmd/tributary/bench", others: []string{amqpClient}},
+	{path: "cmd/tributary/bench", others: []string{amqpClient, "golang.org/x/sync"}},
 	{
 		path:   "cmd/tributary/demo",
 		rooms:  []string{"proto/tributary/v1"},

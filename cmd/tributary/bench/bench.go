@@ -20,6 +20,7 @@ type Options struct {
 	Connections int           // MQTT connections
 	InFlight    int           // messages each connection keeps unacknowledged
 	Rate        int           // messages a second of all MQTT connections together; 0: as fast as acks come
+	Idle        int           // connections that Idle opens
 	Cases       []string      // names from Cases(); empty: all
 	Out         io.Writer
 }
@@ -54,14 +55,8 @@ func Cases() []string {
 func Run(ctx context.Context, o Options) error {
 	var rows []measurement
 	for _, name := range Cases() {
-		if len(o.Cases) > 0 && !slices.Contains(o.Cases, name) {
+		if !o.chosen(name) {
 			continue
-		}
-		if name == "mosquitto" {
-			if _, err := exec.LookPath("mosquitto"); err != nil {
-				fmt.Fprintln(o.Out, "mosquitto is not on this machine: no broker to compare with (apt-get install mosquitto)")
-				continue
-			}
 		}
 		fmt.Fprintf(o.Out, "%s: %s of load …\n", name, o.For)
 		row, err := measure(ctx, name, o)
@@ -74,18 +69,28 @@ func Run(ctx context.Context, o Options) error {
 	return nil
 }
 
-func measure(ctx context.Context, name string, o Options) (measurement, error) {
-	protocol, durability, _ := strings.Cut(name, "-")
-	var srv *server
-	var err error
-	if name == "mosquitto" {
-		protocol = "mqtt"
-		srv, err = startMosquitto(ctx)
-	} else {
-		srv, err = startTributary(ctx, o.Binary, durability)
+// chosen reports whether a case is to be measured, and can be here.
+func (o Options) chosen(name string) bool {
+	if len(o.Cases) > 0 && !slices.Contains(o.Cases, name) {
+		return false
 	}
+	if name == "mosquitto" {
+		if _, err := exec.LookPath("mosquitto"); err != nil {
+			fmt.Fprintln(o.Out, "mosquitto is not on this machine: no broker to compare with (apt-get install mosquitto)")
+			return false
+		}
+	}
+	return true
+}
+
+func measure(ctx context.Context, name string, o Options) (measurement, error) {
+	srv, err := startServer(ctx, name, o.Binary)
 	if err != nil {
 		return measurement{}, err
+	}
+	protocol, _, _ := strings.Cut(name, "-")
+	if name == "mosquitto" {
+		protocol = "mqtt"
 	}
 	defer srv.remove()
 	for _, l := range loads {

@@ -39,8 +39,7 @@ func dialMQTT(ctx context.Context, addr, name string) (*mqttConn, error) {
 		return nil, err
 	}
 	c := &mqttConn{conn, bufio.NewReaderSize(conn, 16<<10), bufio.NewWriterSize(conn, 16<<10), name}
-	connect := []byte{0x10, byte(12 + len(name)), 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 60, 0, byte(len(name))}
-	c.w.Write(append(connect, name...))
+	c.w.Write(connectPacket(name, 60))
 	if err := c.w.Flush(); err != nil {
 		return nil, err
 	}
@@ -49,6 +48,11 @@ func dialMQTT(ctx context.Context, addr, name string) (*mqttConn, error) {
 		return nil, fmt.Errorf("CONNACK % x: %w", ack, errors.Join(err, errors.New("connection refused")))
 	}
 	return c, nil
+}
+
+// connectPacket asks for a clean session of MQTT 3.1.1; keepAlive is in seconds, at most 255.
+func connectPacket(name string, keepAlive byte) []byte {
+	return append([]byte{0x10, byte(12 + len(name)), 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, keepAlive, 0, byte(len(name))}, name...)
 }
 
 // publish keeps o.InFlight messages unacknowledged until ctx ends, or sends one

@@ -42,14 +42,23 @@ const (
 	metricLag       = `tributary_pipeline_persist_lag_messages{stream="TELEMETRY"}`
 )
 
-func startTributary(ctx context.Context, binary, durability string) (*server, error) {
+// startServer starts what a case measures; more goes to Tributary's command line.
+func startServer(ctx context.Context, name, binary string, more ...string) (*server, error) {
+	if name == "mosquitto" {
+		return startMosquitto(ctx)
+	}
+	_, durability, _ := strings.Cut(name, "-")
+	return startTributary(ctx, binary, durability, more)
+}
+
+func startTributary(ctx context.Context, binary, durability string, more []string) (*server, error) {
 	dir, err := os.MkdirTemp("", "tributary-bench-")
 	if err != nil {
 		return nil, err
 	}
 	args := []string{"serve", "--open", "--data", dir, "--durability", durability,
 		"--mqtt", "127.0.0.1:0", "--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--mqtts", "off", "--amqps", "off", "--https", "off", "--nats-listen", "off"}
-	s, err := start(dir, exec.CommandContext(ctx, binary, args...))
+	s, err := start(dir, exec.CommandContext(ctx, binary, append(args, more...)...))
 	if err != nil {
 		return nil, err
 	}

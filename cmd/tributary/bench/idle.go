@@ -1,0 +1,162 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	idleConnecting = 64               // connections being made at the same time
+	idleSettle     = 15 * time.Second // by then the server has collected what making them left behind
+	idleSources    = 20_000           // connections from one source address: each takes a port
+)
+
+// idleRow is what connections cost that wait for commands and say nothing.
+type idleRow struct {
+	name   string
+	made   float64 // connections a second, CONNACK and SUBACK included
+	memory float64 // KiB the server has resident for each
+	cpu    time.Duration
+}
+
+// Idle opens o.Idle MQTT connections to each broker, each subscribed to its
+// commands, and reports how fast they were made and what one costs the server.
+// It needs Linux, where one process may look at another's memory.
+func Idle(ctx context.Context, o Options) error {
+	if runtime.GOOS != "linux" {
+		return errors.New("the server's memory is read from /proc, which only Linux has")
+	}
+	var rows []idleRow
+	for _, name := range []string{"mosquitto", "mqtt-strict"} {
+		if !o.chosen(name) {
+			continue
+		}
+		fmt.Fprintf(o.Out, "%s: %d idle connections …\n", name, o.Idle)
+		row, err := measureIdle(ctx, name, o)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		rows = append(rows, row)
+	}
+	fmt.Fprintf(o.Out, "\n%d MQTT 3.1.1 connections, each waiting for its commands\n\n", o.Idle)
+	const columns = "%-14s %12s %12s %14s\n"
+	fmt.Fprintf(o.Out, columns, "case", "connects/s", "KiB each", "CPU s/10,000")
+	for _, r := range rows {
+		fmt.Fprintf(o.Out, columns, r.name, fmt.Sprintf("%.0f", r.made), fmt.Sprintf("%.1f", r.memory),
+			fmt.Sprintf("%.1f", r.cpu.Seconds()*10_000/float64(o.Idle)))
+	}
+	return nil
+}
+
+func measureIdle(ctx context.Context, name string, o Options) (row idleRow, err error) {
+	srv, err := startServer(ctx, name, o.Binary, "--max-connections", strconv.Itoa(o.Idle+1000))
+	if err != nil {
+		return row, err
+	}
+	defer srv.remove()
+	before, err := srv.resident()
+	if err != nil {
+		return row, err
+	}
+	start := time.Now()
+	conns, err := idleConnections(ctx, srv.addresses["mqtt"], o.Idle)
+	defer func() {
+		for _, c := range conns {
+			c.Close()
+		}
+	}()
+	if err != nil {
+		return row, fmt.Errorf("after %d connections: %w", len(conns), err)
+	}
+	row = idleRow{name: name, made: float64(o.Idle) / time.Since(start).Seconds()}
+	select {
+	case <-time.After(idleSettle):
+	case <-ctx.Done():
+		return row, ctx.Err()
+	}
+	after, err := srv.resident()
+	if err != nil {
+		return row, err
+	}
+	row.memory = float64(after-before) / float64(o.Idle)
+	if err := srv.stop(); err != nil {
+		return row, err
+	}
+	row.cpu = srv.cmd.ProcessState.UserTime() + srv.cmd.ProcessState.SystemTime()
+	return row, nil
+}
+
+// idleConnections makes n connections that wait; those made before an error are
+// answered with it.
+func idleConnections(ctx context.Context, addr string, n int) ([]net.Conn, error) {
+	var mu sync.Mutex
+	var conns []net.Conn
+	making, ctx := errgroup.WithContext(ctx)
+	making.SetLimit(idleConnecting)
+	for i := range n {
+		if ctx.Err() != nil {
+			break
+		}
+		making.Go(func() error {
+			c, err := idleConnection(ctx, addr, i)
+			if err == nil {
+				mu.Lock()
+				conns = append(conns, c)
+				mu.Unlock()
+			}
+			return err
+		})
+	}
+	return conns, making.Wait()
+}
+
+func idleConnection(ctx context.Context, addr string, i int) (net.Conn, error) {
+	from := net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i/idleSources))}
+	name := fmt.Sprintf("idle-%d", i)
+	conn, err := (&net.Dialer{LocalAddr: &from}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	_ = conn.SetDeadline(time.Now().Add(ackPatience))
+	filter := name + "/commands/#"
+	subscribe := append([]byte{0x82, byte(5 + len(filter)), 0, 1, 0, byte(len(filter))}, filter...)
+	var answer [9]byte // CONNACK, SUBACK
+	if _, err = conn.Write(append(append(connectPacket(name, 0), subscribe...), 1)); err == nil {
+		_, err = io.ReadFull(conn, answer[:])
+	}
+	if err == nil && (answer[0] != 0x20 || answer[3] != 0 || answer[4] != 0x90 || answer[8] > 2) {
+		err = fmt.Errorf("refused: % x", answer)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	_ = conn.SetDeadline(time.Time{})
+	return conn, nil
+}
+
+// resident is the memory the server's process holds, in KiB.
+func (s *server) resident() (int, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(raw))
+	at := slices.Index(fields, "VmRSS:")
+	if at < 0 || at+1 >= len(fields) {
+		return 0, errors.New("/proc tells no VmRSS of the server")
+	}
+	return strconv.Atoi(fields[at+1])
+}
