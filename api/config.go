@@ -29,10 +29,12 @@ type Config struct {
 	BarrierTimeout time.Duration
 
 	// Of REST: how long one piece of an answer may wait for a reader that takes
-	// nothing, before it is cut (default 30 s); how often an idle stream of
+	// nothing, before it is cut (default 30 s); how long a request's body may take
+	// (default 30 s); how often an idle stream of
 	// events shows life (default 15 s); how many streams there may be at once
 	// (default 256).
 	WriteTimeout   time.Duration
+	BodyTimeout    time.Duration
 	Heartbeat      time.Duration
 	MaxRESTStreams int
 
@@ -61,6 +63,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.WriteTimeout == 0 {
 		c.WriteTimeout = 30 * time.Second
+	}
+	if c.BodyTimeout == 0 {
+		c.BodyTimeout = 30 * time.Second
 	}
 	if c.Heartbeat == 0 {
 		c.Heartbeat = 15 * time.Second
@@ -93,8 +98,8 @@ func (c Config) validate(n Needs) error {
 		return errors.New("api: Config.MaxConnections must not be negative")
 	case c.MaxRequestBytes < 0 || c.BarrierTimeout < 0:
 		return errors.New("api: Config.MaxRequestBytes and BarrierTimeout must not be negative")
-	case c.WriteTimeout < 0 || c.Heartbeat < 0 || c.MaxRESTStreams < 0:
-		return errors.New("api: Config.WriteTimeout, Heartbeat and MaxRESTStreams must not be negative")
+	case c.WriteTimeout < 0 || c.BodyTimeout < 0 || c.Heartbeat < 0 || c.MaxRESTStreams < 0:
+		return errors.New("api: Config.WriteTimeout, BodyTimeout, Heartbeat and MaxRESTStreams must not be negative")
 	case n.Devices == nil || n.Commands == nil || n.Reader == nil || n.Feed == nil:
 		return errors.New("api: Needs.Devices, Commands, Reader and Feed are required")
 	}

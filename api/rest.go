@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -64,9 +65,6 @@ func (s *Server) openREST() (*runtime.ServeMux, error) {
 	return mux, nil
 }
 
-// bodyTimeout bounds how long a request's body may take.
-const bodyTimeout = 30 * time.Second
-
 // serveREST bounds what a request may take of the server and hands it to the
 // gateway.
 func (s *Server) serveREST(w http.ResponseWriter, r *http.Request) {
@@ -79,8 +77,8 @@ func (s *Server) serveREST(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.ContentLength != 0 {
-		r.Body = http.MaxBytesReader(w, r.Body, limit)
-		_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
+		r.Body = &timedBody{ReadCloser: http.MaxBytesReader(w, r.Body, limit), control: control}
+		_ = control.SetReadDeadline(time.Now().Add(s.cfg.BodyTimeout))
 	}
 	out := http.ResponseWriter(&timedWriter{ResponseWriter: w, control: control, timeout: s.cfg.WriteTimeout})
 	query := r.URL.Query()
@@ -99,6 +97,22 @@ func (s *Server) serveREST(w http.ResponseWriter, r *http.Request) {
 	if events != nil {
 		events.end()
 	}
+}
+
+// timedBody takes the deadline of a request's body away once it has been read:
+// passing it later would cut the answer of a call that lasts.
+type timedBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+}
+
+// Read implements io.Reader.
+func (b *timedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		_ = b.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
 }
 
 // restError answers a call that failed.

@@ -36,6 +36,7 @@ var callers = map[string][]device.Role{
 	pb.DeviceService_RotateSecret_FullMethodName:       operators,
 
 	pb.CommandService_SendCommand_FullMethodName:   senders,
+	pb.CommandService_Call_FullMethodName:          senders,
 	pb.CommandService_CancelCommand_FullMethodName: senders,
 	pb.CommandService_GetCommand_FullMethodName:    everybody,
 	pb.CommandService_ListCommands_FullMethodName:  everybody,

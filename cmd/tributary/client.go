@@ -25,6 +25,7 @@ import (
 type clientCommands struct {
 	Device   deviceCmd   `cmd:"" help:"Register devices, and say which may speak."`
 	Send     sendCmd     `cmd:"" help:"Send a command to a device."`
+	Call     callCmd     `cmd:"" help:"Send a command to a device and print what it answers."`
 	Commands commandsCmd `cmd:"" help:"See what became of commands, and cancel them."`
 	Query    queryCmd    `cmd:"" help:"Print what a device said, newest N, oldest first."`
 	Latest   latestCmd   `cmd:"" help:"Print the last value of everything devices measure."`

@@ -137,6 +137,33 @@ func TestSendSaysHowItEnded(t *testing.T) {
 	}
 }
 
+// TestCallCommand: the answer alone is on standard output, its status in the exit code.
+func TestCallCommand(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		life []device.CommandEvent
+		args []string
+		out  string
+		errs string
+		code int
+	}{
+		{"answered", answered, nil, "{\"ok\":1}\n", "", 0},
+		{"as JSON", answered, []string{"-o", "json"}, `"status":200`, "", 0},
+		{"a bad answer", []device.CommandEvent{{State: device.StateFailed, Status: 503, Response: []byte("later")}}, nil, "later\n", "status 503", exitNotDone},
+		{"rejected", []device.CommandEvent{{State: device.StateRejected, Reason: "no such thing"}}, nil, "", "no such thing", 1},
+		{"no answer", answered[:4], []string{"--timeout", "200ms"}, "", "deadline has passed", 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := serveAPI(t)
+			s.commands.life, s.commands.linger = c.life, true
+			out, errs, code := s.line(t, append([]string{"call", "dev1", "read"}, c.args...)...)
+			if !strings.Contains(strings.ReplaceAll(out, ": ", ":"), c.out) || out != "" && c.out == "" || !strings.Contains(errs, c.errs) || code != c.code {
+				t.Errorf("printed %q and %q, exit code %d", out, errs, code)
+			}
+		})
+	}
+}
+
 func TestReadPayload(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "payload")
 	if err := os.WriteFile(file, []byte("from a file"), 0o600); err != nil {
@@ -205,7 +232,7 @@ func TestHelpIsThere(t *testing.T) {
 		"device add", "device list", "device show", "device disable", "device enable", "device rm", "device rotate",
 		"device import", "device credential add", "device credential rm", "token create", "token list", "token rm",
 		"deadletter list", "deadletter show", "deadletter replay", "deadletter purge", "status", "config check", "config example",
-		"send", "commands list", "commands show", "commands watch", "commands cancel", "query", "latest", "tail", "presence",
+		"send", "call", "commands list", "commands show", "commands watch", "commands cancel", "query", "latest", "tail", "presence",
 	} {
 		var help bytes.Buffer
 		parser, err := newParser(&cli{}, options.EnvironmentOf(nil))

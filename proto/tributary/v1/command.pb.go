@@ -652,6 +652,157 @@ func (x *SendCommandRequest) GetOrder() CommandOrder {
 	return CommandOrder_COMMAND_ORDER_UNSPECIFIED
 }
 
+type CallRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "tenants/{tenant}/devices/{device}".
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// As in SendCommandRequest.
+	Command     string `protobuf:"bytes,2,opt,name=command,proto3" json:"command,omitempty"`
+	Payload     []byte `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
+	ContentType string `protobuf:"bytes,4,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	// The call is over by then, also when its deadline is later. Absent: the call's
+	// deadline, or 60 s when it has none.
+	Timeout       *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallRequest) Reset() {
+	*x = CallRequest{}
+	mi := &file_tributary_v1_command_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallRequest) ProtoMessage() {}
+
+func (x *CallRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_command_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallRequest.ProtoReflect.Descriptor instead.
+func (*CallRequest) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_command_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CallRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *CallRequest) GetCommand() string {
+	if x != nil {
+		return x.Command
+	}
+	return ""
+}
+
+func (x *CallRequest) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *CallRequest) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+func (x *CallRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+// What the device answered.
+type CallResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the command: "tenants/{tenant}/devices/{device}/commands/{id}".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// HTTP-like: 2xx is success.
+	Status        int32  `protobuf:"varint,2,opt,name=status,proto3" json:"status,omitempty"`
+	Payload       []byte `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
+	ContentType   string `protobuf:"bytes,4,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallResponse) Reset() {
+	*x = CallResponse{}
+	mi := &file_tributary_v1_command_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallResponse) ProtoMessage() {}
+
+func (x *CallResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_command_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallResponse.ProtoReflect.Descriptor instead.
+func (*CallResponse) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_command_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CallResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CallResponse) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *CallResponse) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *CallResponse) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
 type GetCommandRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "tenants/{tenant}/devices/{device}/commands/{id}"; {device} may be "-".
@@ -662,7 +813,7 @@ type GetCommandRequest struct {
 
 func (x *GetCommandRequest) Reset() {
 	*x = GetCommandRequest{}
-	mi := &file_tributary_v1_command_proto_msgTypes[3]
+	mi := &file_tributary_v1_command_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -674,7 +825,7 @@ func (x *GetCommandRequest) String() string {
 func (*GetCommandRequest) ProtoMessage() {}
 
 func (x *GetCommandRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_command_proto_msgTypes[3]
+	mi := &file_tributary_v1_command_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -687,7 +838,7 @@ func (x *GetCommandRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCommandRequest.ProtoReflect.Descriptor instead.
 func (*GetCommandRequest) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_command_proto_rawDescGZIP(), []int{3}
+	return file_tributary_v1_command_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetCommandRequest) GetName() string {
@@ -712,7 +863,7 @@ type ListCommandsRequest struct {
 
 func (x *ListCommandsRequest) Reset() {
 	*x = ListCommandsRequest{}
-	mi := &file_tributary_v1_command_proto_msgTypes[4]
+	mi := &file_tributary_v1_command_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -724,7 +875,7 @@ func (x *ListCommandsRequest) String() string {
 func (*ListCommandsRequest) ProtoMessage() {}
 
 func (x *ListCommandsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_command_proto_msgTypes[4]
+	mi := &file_tributary_v1_command_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -737,7 +888,7 @@ func (x *ListCommandsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCommandsRequest.ProtoReflect.Descriptor instead.
 func (*ListCommandsRequest) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_command_proto_rawDescGZIP(), []int{4}
+	return file_tributary_v1_command_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListCommandsRequest) GetParent() string {
@@ -778,7 +929,7 @@ type ListCommandsResponse struct {
 
 func (x *ListCommandsResponse) Reset() {
 	*x = ListCommandsResponse{}
-	mi := &file_tributary_v1_command_proto_msgTypes[5]
+	mi := &file_tributary_v1_command_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -790,7 +941,7 @@ func (x *ListCommandsResponse) String() string {
 func (*ListCommandsResponse) ProtoMessage() {}
 
 func (x *ListCommandsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_command_proto_msgTypes[5]
+	mi := &file_tributary_v1_command_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -803,7 +954,7 @@ func (x *ListCommandsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCommandsResponse.ProtoReflect.Descriptor instead.
 func (*ListCommandsResponse) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_command_proto_rawDescGZIP(), []int{5}
+	return file_tributary_v1_command_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListCommandsResponse) GetCommands() []*Command {
@@ -830,7 +981,7 @@ type WatchCommandRequest struct {
 
 func (x *WatchCommandRequest) Reset() {
 	*x = WatchCommandRequest{}
-	mi := &file_tributary_v1_command_proto_msgTypes[6]
+	mi := &file_tributary_v1_command_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +993,7 @@ func (x *WatchCommandRequest) String() string {
 func (*WatchCommandRequest) ProtoMessage() {}
 
 func (x *WatchCommandRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_command_proto_msgTypes[6]
+	mi := &file_tributary_v1_command_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +1006,7 @@ func (x *WatchCommandRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchCommandRequest.ProtoReflect.Descriptor instead.
 func (*WatchCommandRequest) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_command_proto_rawDescGZIP(), []int{6}
+	return file_tributary_v1_command_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WatchCommandRequest) GetName() string {
@@ -875,7 +1026,7 @@ type CancelCommandRequest struct {
 
 func (x *CancelCommandRequest) Reset() {
 	*x = CancelCommandRequest{}
-	mi := &file_tributary_v1_command_proto_msgTypes[7]
+	mi := &file_tributary_v1_command_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +1038,7 @@ func (x *CancelCommandRequest) String() string {
 func (*CancelCommandRequest) ProtoMessage() {}
 
 func (x *CancelCommandRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_command_proto_msgTypes[7]
+	mi := &file_tributary_v1_command_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +1051,7 @@ func (x *CancelCommandRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelCommandRequest.ProtoReflect.Descriptor instead.
 func (*CancelCommandRequest) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_command_proto_rawDescGZIP(), []int{7}
+	return file_tributary_v1_command_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CancelCommandRequest) GetName() string {
@@ -970,7 +1121,18 @@ const file_tributary_v1_command_proto_rawDesc = "" +
 	"\vretry_pause\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"retryPause\x120\n" +
-	"\x05order\x18\v \x01(\x0e2\x1a.tributary.v1.CommandOrderR\x05order\"'\n" +
+	"\x05order\x18\v \x01(\x0e2\x1a.tributary.v1.CommandOrderR\x05order\"\xb1\x01\n" +
+	"\vCallRequest\x12\x16\n" +
+	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x18\n" +
+	"\acommand\x18\x02 \x01(\tR\acommand\x12\x18\n" +
+	"\apayload\x18\x03 \x01(\fR\apayload\x12!\n" +
+	"\fcontent_type\x18\x04 \x01(\tR\vcontentType\x123\n" +
+	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"w\n" +
+	"\fCallResponse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\x05R\x06status\x12\x18\n" +
+	"\apayload\x18\x03 \x01(\fR\apayload\x12!\n" +
+	"\fcontent_type\x18\x04 \x01(\tR\vcontentType\"'\n" +
 	"\x11GetCommandRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x9d\x01\n" +
 	"\x13ListCommandsRequest\x12\x16\n" +
@@ -1000,9 +1162,10 @@ const file_tributary_v1_command_proto_rawDesc = "" +
 	"\x15COMMAND_STATE_EXPIRED\x10\x05\x12\x1b\n" +
 	"\x17COMMAND_STATE_CANCELLED\x10\x06\x12\x1b\n" +
 	"\x17COMMAND_STATE_SUCCEEDED\x10\a\x12\x18\n" +
-	"\x14COMMAND_STATE_FAILED\x10\b2\xa2\x05\n" +
+	"\x14COMMAND_STATE_FAILED\x10\b2\x9c\x06\n" +
 	"\x0eCommandService\x12|\n" +
-	"\vSendCommand\x12 .tributary.v1.SendCommandRequest\x1a\x15.tributary.v1.Command\"4\x82\xd3\xe4\x93\x02.:\x01*\")/v1/{parent=tenants/*/devices/*}/commands\x12w\n" +
+	"\vSendCommand\x12 .tributary.v1.SendCommandRequest\x1a\x15.tributary.v1.Command\"4\x82\xd3\xe4\x93\x02.:\x01*\")/v1/{parent=tenants/*/devices/*}/commands\x12x\n" +
+	"\x04Call\x12\x19.tributary.v1.CallRequest\x1a\x1a.tributary.v1.CallResponse\"9\x82\xd3\xe4\x93\x023:\x01*\"./v1/{parent=tenants/*/devices/*}/commands:call\x12w\n" +
 	"\n" +
 	"GetCommand\x12\x1f.tributary.v1.GetCommandRequest\x1a\x15.tributary.v1.Command\"1\x82\xd3\xe4\x93\x02+\x12)/v1/{name=tenants/*/devices/*/commands/*}\x12\x88\x01\n" +
 	"\fListCommands\x12!.tributary.v1.ListCommandsRequest\x1a\".tributary.v1.ListCommandsResponse\"1\x82\xd3\xe4\x93\x02+\x12)/v1/{parent=tenants/*/devices/*}/commands\x12\x83\x01\n" +
@@ -1022,53 +1185,58 @@ func file_tributary_v1_command_proto_rawDescGZIP() []byte {
 }
 
 var file_tributary_v1_command_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tributary_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_tributary_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_tributary_v1_command_proto_goTypes = []any{
 	(CommandOrder)(0),             // 0: tributary.v1.CommandOrder
 	(CommandState)(0),             // 1: tributary.v1.CommandState
 	(*Command)(nil),               // 2: tributary.v1.Command
 	(*CommandEvent)(nil),          // 3: tributary.v1.CommandEvent
 	(*SendCommandRequest)(nil),    // 4: tributary.v1.SendCommandRequest
-	(*GetCommandRequest)(nil),     // 5: tributary.v1.GetCommandRequest
-	(*ListCommandsRequest)(nil),   // 6: tributary.v1.ListCommandsRequest
-	(*ListCommandsResponse)(nil),  // 7: tributary.v1.ListCommandsResponse
-	(*WatchCommandRequest)(nil),   // 8: tributary.v1.WatchCommandRequest
-	(*CancelCommandRequest)(nil),  // 9: tributary.v1.CancelCommandRequest
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
+	(*CallRequest)(nil),           // 5: tributary.v1.CallRequest
+	(*CallResponse)(nil),          // 6: tributary.v1.CallResponse
+	(*GetCommandRequest)(nil),     // 7: tributary.v1.GetCommandRequest
+	(*ListCommandsRequest)(nil),   // 8: tributary.v1.ListCommandsRequest
+	(*ListCommandsResponse)(nil),  // 9: tributary.v1.ListCommandsResponse
+	(*WatchCommandRequest)(nil),   // 10: tributary.v1.WatchCommandRequest
+	(*CancelCommandRequest)(nil),  // 11: tributary.v1.CancelCommandRequest
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
 }
 var file_tributary_v1_command_proto_depIdxs = []int32{
-	10, // 0: tributary.v1.Command.create_time:type_name -> google.protobuf.Timestamp
-	10, // 1: tributary.v1.Command.deadline:type_name -> google.protobuf.Timestamp
-	11, // 2: tributary.v1.Command.response_timeout:type_name -> google.protobuf.Duration
-	11, // 3: tributary.v1.Command.retry_pause:type_name -> google.protobuf.Duration
+	12, // 0: tributary.v1.Command.create_time:type_name -> google.protobuf.Timestamp
+	12, // 1: tributary.v1.Command.deadline:type_name -> google.protobuf.Timestamp
+	13, // 2: tributary.v1.Command.response_timeout:type_name -> google.protobuf.Duration
+	13, // 3: tributary.v1.Command.retry_pause:type_name -> google.protobuf.Duration
 	0,  // 4: tributary.v1.Command.order:type_name -> tributary.v1.CommandOrder
 	1,  // 5: tributary.v1.Command.state:type_name -> tributary.v1.CommandState
 	3,  // 6: tributary.v1.Command.events:type_name -> tributary.v1.CommandEvent
 	1,  // 7: tributary.v1.CommandEvent.state:type_name -> tributary.v1.CommandState
-	10, // 8: tributary.v1.CommandEvent.time:type_name -> google.protobuf.Timestamp
-	10, // 9: tributary.v1.CommandEvent.retry_time:type_name -> google.protobuf.Timestamp
-	11, // 10: tributary.v1.SendCommandRequest.ttl:type_name -> google.protobuf.Duration
-	11, // 11: tributary.v1.SendCommandRequest.response_timeout:type_name -> google.protobuf.Duration
-	11, // 12: tributary.v1.SendCommandRequest.retry_pause:type_name -> google.protobuf.Duration
+	12, // 8: tributary.v1.CommandEvent.time:type_name -> google.protobuf.Timestamp
+	12, // 9: tributary.v1.CommandEvent.retry_time:type_name -> google.protobuf.Timestamp
+	13, // 10: tributary.v1.SendCommandRequest.ttl:type_name -> google.protobuf.Duration
+	13, // 11: tributary.v1.SendCommandRequest.response_timeout:type_name -> google.protobuf.Duration
+	13, // 12: tributary.v1.SendCommandRequest.retry_pause:type_name -> google.protobuf.Duration
 	0,  // 13: tributary.v1.SendCommandRequest.order:type_name -> tributary.v1.CommandOrder
-	1,  // 14: tributary.v1.ListCommandsRequest.states:type_name -> tributary.v1.CommandState
-	2,  // 15: tributary.v1.ListCommandsResponse.commands:type_name -> tributary.v1.Command
-	4,  // 16: tributary.v1.CommandService.SendCommand:input_type -> tributary.v1.SendCommandRequest
-	5,  // 17: tributary.v1.CommandService.GetCommand:input_type -> tributary.v1.GetCommandRequest
-	6,  // 18: tributary.v1.CommandService.ListCommands:input_type -> tributary.v1.ListCommandsRequest
-	8,  // 19: tributary.v1.CommandService.WatchCommand:input_type -> tributary.v1.WatchCommandRequest
-	9,  // 20: tributary.v1.CommandService.CancelCommand:input_type -> tributary.v1.CancelCommandRequest
-	2,  // 21: tributary.v1.CommandService.SendCommand:output_type -> tributary.v1.Command
-	2,  // 22: tributary.v1.CommandService.GetCommand:output_type -> tributary.v1.Command
-	7,  // 23: tributary.v1.CommandService.ListCommands:output_type -> tributary.v1.ListCommandsResponse
-	2,  // 24: tributary.v1.CommandService.WatchCommand:output_type -> tributary.v1.Command
-	2,  // 25: tributary.v1.CommandService.CancelCommand:output_type -> tributary.v1.Command
-	21, // [21:26] is the sub-list for method output_type
-	16, // [16:21] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	13, // 14: tributary.v1.CallRequest.timeout:type_name -> google.protobuf.Duration
+	1,  // 15: tributary.v1.ListCommandsRequest.states:type_name -> tributary.v1.CommandState
+	2,  // 16: tributary.v1.ListCommandsResponse.commands:type_name -> tributary.v1.Command
+	4,  // 17: tributary.v1.CommandService.SendCommand:input_type -> tributary.v1.SendCommandRequest
+	5,  // 18: tributary.v1.CommandService.Call:input_type -> tributary.v1.CallRequest
+	7,  // 19: tributary.v1.CommandService.GetCommand:input_type -> tributary.v1.GetCommandRequest
+	8,  // 20: tributary.v1.CommandService.ListCommands:input_type -> tributary.v1.ListCommandsRequest
+	10, // 21: tributary.v1.CommandService.WatchCommand:input_type -> tributary.v1.WatchCommandRequest
+	11, // 22: tributary.v1.CommandService.CancelCommand:input_type -> tributary.v1.CancelCommandRequest
+	2,  // 23: tributary.v1.CommandService.SendCommand:output_type -> tributary.v1.Command
+	6,  // 24: tributary.v1.CommandService.Call:output_type -> tributary.v1.CallResponse
+	2,  // 25: tributary.v1.CommandService.GetCommand:output_type -> tributary.v1.Command
+	9,  // 26: tributary.v1.CommandService.ListCommands:output_type -> tributary.v1.ListCommandsResponse
+	2,  // 27: tributary.v1.CommandService.WatchCommand:output_type -> tributary.v1.Command
+	2,  // 28: tributary.v1.CommandService.CancelCommand:output_type -> tributary.v1.Command
+	23, // [23:29] is the sub-list for method output_type
+	17, // [17:23] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_tributary_v1_command_proto_init() }
@@ -1082,7 +1250,7 @@ func file_tributary_v1_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tributary_v1_command_proto_rawDesc), len(file_tributary_v1_command_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	CommandService_SendCommand_FullMethodName   = "/tributary.v1.CommandService/SendCommand"
+	CommandService_Call_FullMethodName          = "/tributary.v1.CommandService/Call"
 	CommandService_GetCommand_FullMethodName    = "/tributary.v1.CommandService/GetCommand"
 	CommandService_ListCommands_FullMethodName  = "/tributary.v1.CommandService/ListCommands"
 	CommandService_WatchCommand_FullMethodName  = "/tributary.v1.CommandService/WatchCommand"
@@ -34,6 +35,13 @@ const (
 type CommandServiceClient interface {
 	// SendCommand makes a command durable and answers it as QUEUED.
 	SendCommand(ctx context.Context, in *SendCommandRequest, opts ...grpc.CallOption) (*Command, error)
+	// Call sends a command and answers what the device answers, whatever its status
+	// says, within the call's deadline. The command lives as long as the call: when
+	// the call is cancelled or its time is over, a command that was not sent yet is
+	// cancelled. DEADLINE_EXCEEDED when it did not reach the device, or was not
+	// answered, in time; FAILED_PRECONDITION when the device rejected it; ABORTED
+	// when somebody cancelled it.
+	Call(ctx context.Context, in *CallRequest, opts ...grpc.CallOption) (*CallResponse, error)
 	// GetCommand answers one command with its events.
 	GetCommand(ctx context.Context, in *GetCommandRequest, opts ...grpc.CallOption) (*Command, error)
 	// ListCommands answers a tenant's or a device's commands, newest first.
@@ -58,6 +66,16 @@ func (c *commandServiceClient) SendCommand(ctx context.Context, in *SendCommandR
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Command)
 	err := c.cc.Invoke(ctx, CommandService_SendCommand_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *commandServiceClient) Call(ctx context.Context, in *CallRequest, opts ...grpc.CallOption) (*CallResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CallResponse)
+	err := c.cc.Invoke(ctx, CommandService_Call_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +139,13 @@ func (c *commandServiceClient) CancelCommand(ctx context.Context, in *CancelComm
 type CommandServiceServer interface {
 	// SendCommand makes a command durable and answers it as QUEUED.
 	SendCommand(context.Context, *SendCommandRequest) (*Command, error)
+	// Call sends a command and answers what the device answers, whatever its status
+	// says, within the call's deadline. The command lives as long as the call: when
+	// the call is cancelled or its time is over, a command that was not sent yet is
+	// cancelled. DEADLINE_EXCEEDED when it did not reach the device, or was not
+	// answered, in time; FAILED_PRECONDITION when the device rejected it; ABORTED
+	// when somebody cancelled it.
+	Call(context.Context, *CallRequest) (*CallResponse, error)
 	// GetCommand answers one command with its events.
 	GetCommand(context.Context, *GetCommandRequest) (*Command, error)
 	// ListCommands answers a tenant's or a device's commands, newest first.
@@ -143,6 +168,9 @@ type UnimplementedCommandServiceServer struct{}
 
 func (UnimplementedCommandServiceServer) SendCommand(context.Context, *SendCommandRequest) (*Command, error) {
 	return nil, status.Error(codes.Unimplemented, "method SendCommand not implemented")
+}
+func (UnimplementedCommandServiceServer) Call(context.Context, *CallRequest) (*CallResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Call not implemented")
 }
 func (UnimplementedCommandServiceServer) GetCommand(context.Context, *GetCommandRequest) (*Command, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetCommand not implemented")
@@ -191,6 +219,24 @@ func _CommandService_SendCommand_Handler(srv interface{}, ctx context.Context, d
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(CommandServiceServer).SendCommand(ctx, req.(*SendCommandRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CommandService_Call_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CallRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CommandServiceServer).Call(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CommandService_Call_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CommandServiceServer).Call(ctx, req.(*CallRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -270,6 +316,10 @@ var CommandService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SendCommand",
 			Handler:    _CommandService_SendCommand_Handler,
+		},
+		{
+			MethodName: "Call",
+			Handler:    _CommandService_Call_Handler,
 		},
 		{
 			MethodName: "GetCommand",
