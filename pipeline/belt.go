@@ -26,8 +26,9 @@ type Belt struct {
 
 	telemetry, commands, events, letters, records *publisher
 	deadLetters                                   *deadLetters
-	node                                          *Node // nil before Join
-	tail                                          *tail // nil unless this process alone publishes
+	node                                          *Node     // nil before Join
+	verifier                                      *verifier // nil: nobody looks at the server's settings
+	tail                                          *tail     // nil unless this process alone publishes
 
 	maxBody   int // of an encoded message and its own headers
 	closeOnce sync.Once
@@ -72,6 +73,9 @@ func (b *Belt) open(ctx context.Context) (err error) {
 		return fmt.Errorf("pipeline: the NATS server gives this account no JetStream; enable it (jetstream {}) for the account: %w", err)
 	}
 	if err := b.ensureStreams(ctx); err != nil {
+		return fmt.Errorf("pipeline: %w", err)
+	}
+	if err := b.verify(ctx); err != nil {
 		return fmt.Errorf("pipeline: %w", err)
 	}
 	b.maxBody = int(b.nc.MaxPayload()) - headerBytes

@@ -14,12 +14,13 @@ import (
 // Durability says what an acknowledgement of this belt means.
 type Durability string
 
-// The durabilities. Trusted is what an external server gives: we ask for
-// strict, and whether it syncs is its operator's word.
+// The durabilities. Strict on an external server is Verified, when its settings
+// could be seen, or Trusted, when whether it syncs is its operator's word.
 const (
-	Strict  Durability = "strict"
-	Relaxed Durability = "relaxed"
-	Trusted Durability = "trusted"
+	Strict   Durability = "strict"
+	Relaxed  Durability = "relaxed"
+	Verified Durability = "verified"
+	Trusted  Durability = "trusted"
 )
 
 // Server is an embedded NATS server (pipeline/embedded.Server).
@@ -34,8 +35,9 @@ type Server interface {
 type Options struct {
 	Server     Server     // in process
 	URL        string     // or external: nats://user:password@host:4222[,…]
-	Durability Durability // of Server: Strict (default) or Relaxed
-	Replicas   int        // of streams made on an external cluster; default 1
+	Durability Durability // Strict (default) or Relaxed; of URL also Verified and Trusted, and Strict is one of these
+	Replicas   int        // of streams on an external cluster; default 1
+	Verify     Verify     // how the settings of URL can be seen
 
 	NodeName        string        // shown in connections, events and leases; default "tributary"
 	MaxMessageBytes int           // payload of one message; default 1 MiB; an external server's limit may lower it
@@ -54,12 +56,8 @@ func (o Options) withDefaults() (Options, error) {
 	if (o.Server == nil) == (o.URL == "") {
 		return o, errors.New("pipeline: exactly one of an embedded server and a URL is needed")
 	}
-	o.Durability = cmp.Or(o.Durability, Strict)
-	if o.Durability != Strict && o.Durability != Relaxed {
-		return o, fmt.Errorf("pipeline: durability %q is neither strict nor relaxed", o.Durability)
-	}
-	if o.URL != "" {
-		o.Durability = Trusted
+	if err := o.settleDurability(); err != nil {
+		return o, err
 	}
 	o.Replicas = cmp.Or(o.Replicas, 1)
 	o.NodeName = cmp.Or(o.NodeName, "tributary")
@@ -73,4 +71,28 @@ func (o Options) withDefaults() (Options, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return o, nil
+}
+
+// settleDurability says of an external server which kind of strict is meant.
+func (o *Options) settleDurability() error {
+	o.Durability = cmp.Or(o.Durability, Strict)
+	if o.URL != "" && o.Durability == Strict {
+		o.Durability = Trusted
+		if o.Verify.any() {
+			o.Durability = Verified
+		}
+	}
+	switch o.Durability {
+	case Strict, Relaxed:
+		return nil
+	case Trusted:
+		if o.URL != "" {
+			return nil
+		}
+	case Verified:
+		if o.URL != "" && o.Verify.any() {
+			return nil
+		}
+	}
+	return fmt.Errorf("pipeline: durability %q is not one that this server can be asked for", o.Durability)
 }

@@ -71,6 +71,9 @@ func (b *Belt) ensureStream(ctx context.Context, want jetstream.StreamConfig) er
 	if err := mismatch(&have, &want); err != nil {
 		return err
 	}
+	if err := keepsEnough(&have, want.Replicas); err != nil {
+		return err
+	}
 	next := have
 	next.AllowAtomicPublish, next.AllowDirect, next.Duplicates, next.MaxBytes = true, true, want.Duplicates, want.MaxBytes
 	if next.AllowAtomicPublish == have.AllowAtomicPublish && next.AllowDirect == have.AllowDirect &&
@@ -140,6 +143,9 @@ func (b *Belt) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig) 
 		return err
 	}
 	cfg := stream.CachedInfo().Config
+	if err := keepsEnough(&cfg, want.Replicas); err != nil {
+		return err
+	}
 	if cfg.AllowAtomicPublish && cfg.AllowDirect {
 		return nil
 	}

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,9 +67,12 @@ type listeners struct {
 
 // keeping is where messages are kept, how surely and how long.
 type keeping struct {
-	Durability      string        `enum:"strict,relaxed" default:"strict" help:"What an ack means: strict (fsynced) or relaxed (written to the operating system)."`
+	Durability      string        `placeholder:"WORD" example:"strict" help:"What an ack means: strict (fsynced), relaxed (written to the operating system), or with --nats trusted (whatever its operator set). Default: strict; with --nats and no means to verify that, trusted."`
 	DedupWindow     time.Duration `default:"7d" max:"365d" placeholder:"TIME" help:"For so long a message whose device, key and payload were stored before is not stored again; 0 stores every one."`
 	NATS            string        `name:"nats" key:"nats.url" example:"nats://127.0.0.1:4222" placeholder:"URL" help:"Use this NATS server instead of the embedded one. It must have JetStream and fsync always for strict durability. Needs --store."`
+	NATSMonitor     []string      `name:"nats-monitor" key:"nats.monitor" placeholder:"LIST" example:"http://127.0.0.1:8222" help:"Verify strict durability at these monitoring addresses: of every server that keeps a copy of the streams."`
+	NATSSystemCreds string        `name:"nats-system-creds" key:"nats.system_creds" type:"path" placeholder:"FILE" example:"/etc/tributary/system.creds" help:"Verify strict durability over the system account: a .creds file of one of its users, or one line user:password."`
+	NATSReplicas    int           `name:"nats-replicas" key:"nats.replicas" min:"1" max:"5" default:"1" placeholder:"N" help:"With --nats: on how many servers of the cluster each stream is kept; fewer are refused."`
 	StreamKeepBytes int64         `key:"stream.keep_bytes" type:"size" default:"4GiB" placeholder:"SIZE" help:"Already stored messages the stream keeps for its readers."`
 	Store           string        `key:"store.url" example:"sqlite:/var/lib/tributary/rows.db" placeholder:"URL" help:"Where rows go: sqlite:PATH. Default: sqlite in the data directory."`
 	StoreName       string        `key:"store.name" placeholder:"NAME" example:"main" help:"Name of the store: of all nodes that name the same, one writes to it and the others stand by. Default: where it is."`
@@ -103,7 +108,7 @@ const off = options.Off
 // bound. Each mistake is an options.Wrong, so that it is told where it was said.
 func (c *serveConfig) validate() error {
 	_, err := c.storePath()
-	return errors.Join(c.validateDoors(), c.nodeFlags.validate(c), c.encryption.validate(), err)
+	return errors.Join(c.validateDoors(), c.validateDurability(), c.nodeFlags.validate(c), c.encryption.validate(), err)
 }
 
 func (c *serveConfig) validateDoors() error {
@@ -116,6 +121,31 @@ func (c *serveConfig) validateDoors() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// validateDurability refuses a promise that nobody could hold us to.
+func (c *serveConfig) validateDurability() error {
+	looks := len(c.NATSMonitor) > 0 || c.NATSSystemCreds != ""
+	switch {
+	case !slices.Contains([]string{"", "strict", "relaxed", "trusted"}, c.Durability):
+		return options.Wrongf("durability", "must be strict, relaxed or trusted, not %q", options.Redact(c.Durability))
+	case c.NATS == "" && looks:
+		return options.Wrongf("nats-monitor", "and nats-system-creds are for an external server: the embedded one is known to do what --durability says; leave them out")
+	case c.NATS == "" && c.NATSReplicas > 1:
+		return options.Wrongf("nats-replicas", "%d needs --nats: the embedded server is one", c.NATSReplicas)
+	case c.NATS == "" && c.Durability == "trusted":
+		return options.Wrongf("durability", "trusted is for --nats: the embedded server is strict or relaxed")
+	case c.NATS != "" && c.Durability == "strict" && !looks:
+		return options.Wrongf("durability", "strict with --nats is verified: say --nats-monitor URL or --nats-system-creds FILE, or trusted to take the word of the server's operator")
+	case len(c.NATSMonitor) > 0 && c.NATSSystemCreds != "":
+		return options.Wrongf("nats-monitor", "and nats-system-creds ask for the same; say one of them")
+	}
+	for _, at := range c.NATSMonitor {
+		if u, err := url.Parse(at); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return options.Wrongf("nats-monitor", "%s is not an address like http://host:8222", options.Redact(at))
+		}
+	}
+	return nil
 }
 
 // storePath is the file of the SQLite store.

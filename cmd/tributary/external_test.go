@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -12,10 +14,14 @@ import (
 // startNATS runs somebody's own NATS server on a free port.
 func startNATS(t *testing.T, jetStream bool) (url string) {
 	t.Helper()
-	ns, err := nats.NewServer(&nats.Options{
-		Host: "127.0.0.1", Port: nats.RANDOM_PORT, NoSigs: true, NoLog: true,
-		JetStream: jetStream, StoreDir: t.TempDir(), SyncAlways: true, MaxPayload: 2 << 20,
-	})
+	return runNATS(t, &nats.Options{Port: nats.RANDOM_PORT, JetStream: jetStream, StoreDir: t.TempDir(), SyncAlways: true}).ClientURL()
+}
+
+// runNATS runs one with the given options until the test ends.
+func runNATS(t *testing.T, o *nats.Options) *nats.Server {
+	t.Helper()
+	o.Host, o.HTTPHost, o.NoSigs, o.NoLog, o.MaxPayload = "127.0.0.1", "127.0.0.1", true, true, 2<<20
+	ns, err := nats.NewServer(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +30,7 @@ func startNATS(t *testing.T, jetStream bool) (url string) {
 	if !ns.ReadyForConnections(patience) {
 		t.Fatal("the NATS server is not ready")
 	}
-	return ns.ClientURL()
+	return ns
 }
 
 // TestExternalNATS serves on a NATS server that somebody else runs, is killed,
@@ -49,6 +55,37 @@ func TestExternalNATS(t *testing.T) {
 	if rows := s.query("dev1"); len(rows) != 1 {
 		t.Errorf("%d messages are stored after a kill, expected 1", len(rows))
 	}
+	s.stop()
+}
+
+// TestStrictOnAnExternalServer is verified at its monitoring address, and looked
+// at again when the server comes back as another.
+func TestStrictOnAnExternalServer(t *testing.T) {
+	t.Parallel()
+	at := nats.Options{Port: nats.RANDOM_PORT, HTTPPort: nats.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), SyncAlways: true}
+	ns := runNATS(t, &at)
+	at.Port, at.HTTPPort = ns.Addr().(*net.TCPAddr).Port, ns.MonitorAddr().Port
+	data := t.TempDir()
+	s := serve(t, data, "--open", "--durability", "strict", "--nats", ns.ClientURL(), "--nats-monitor", "http://"+ns.MonitorAddr().String(), "--store", "sqlite:"+data+"/rows.db")
+	if s.addresses["durability"] != "verified" {
+		t.Errorf("durability is %q", s.addresses["durability"])
+	}
+	if all := s.readiness(); !strings.Contains(all, "strict, verified") || !strings.Contains(all, "fsyncs always, seen ") {
+		t.Errorf("/readyz says %s", all)
+	}
+	again := func(always bool) {
+		ns.Shutdown()
+		ns.WaitForShutdown()
+		o := at
+		o.SyncAlways = always
+		ns = runNATS(t, &o)
+	}
+	again(false)
+	eventually(t, "the server is seen to be lazy", func() bool {
+		return s.ready() == http.StatusServiceUnavailable && strings.Contains(s.readiness(), "sync_interval: always")
+	})
+	again(true)
+	eventually(t, "it is seen to be as before", func() bool { return s.ready() == http.StatusOK })
 	s.stop()
 }
 

@@ -33,10 +33,11 @@ type house struct {
 	log     *slog.Logger
 	metrics *prometheus.Registry
 
-	addresses map[string]string // of every open door
-	token     string            // the operator's
-	nats      *embedded.Server  // nil: somebody else runs it
-	web       []https.WebSocket // of the doors opened so far
+	addresses  map[string]string // of every open door
+	durability string            // what an acknowledgement means, as addresses.json says it
+	token      string            // the operator's
+	nats       *embedded.Server  // nil: somebody else runs it
+	web        []https.WebSocket // of the doors opened so far
 
 	certificate *tlsfiles.Source // nil: nothing speaks TLS
 	ready       readiness
@@ -85,7 +86,7 @@ func (h *house) serve(ctx context.Context) error {
 			}
 		})
 	}
-	h.log.Info("ready", "addresses", h.addresses, "data", h.cfg.Data, "durability", h.durability(), "open", h.cfg.Open)
+	h.log.Info("ready", "addresses", h.addresses, "data", h.cfg.Data, "durability", h.durability, "open", h.cfg.Open)
 	var err error
 	select {
 	case <-ctx.Done():
@@ -149,12 +150,4 @@ func halfOf(ctx context.Context) (context.Context, context.CancelFunc) {
 		return context.WithCancel(ctx)
 	}
 	return context.WithTimeout(ctx, time.Until(end)/2)
-}
-
-// durability is what an acknowledgement means, as addresses.json says it.
-func (h *house) durability() string {
-	if h.cfg.NATS != "" {
-		return "trusted"
-	}
-	return h.cfg.Durability
 }

@@ -88,7 +88,8 @@ func (h *house) open(ctx context.Context) (err error) {
 // openBelt connects to the NATS server named, or starts one in process.
 func (h *house) openBelt(ctx context.Context) (*pipeline.Belt, error) {
 	options := pipeline.Options{
-		URL: h.cfg.NATS, NodeName: h.cfg.nodeName(), MaxMessageBytes: h.cfg.MaxMessageBytes,
+		URL: h.cfg.NATS, Durability: pipeline.Durability(h.cfg.Durability), Replicas: h.cfg.NATSReplicas,
+		Verify: pipeline.Verify{Monitor: h.cfg.NATSMonitor, SystemCreds: h.cfg.NATSSystemCreds}, NodeName: h.cfg.nodeName(), MaxMessageBytes: h.cfg.MaxMessageBytes,
 		Logger: h.log.With("room", "pipeline"), Registerer: h.metrics,
 	}
 	if h.cfg.NATS == "" {
@@ -96,13 +97,17 @@ func (h *house) openBelt(ctx context.Context) (*pipeline.Belt, error) {
 		if err != nil {
 			return nil, err
 		}
-		options.Server, options.Durability = server, pipeline.Durability(h.cfg.Durability)
+		options.Server = server
 	}
 	belt, err := pipeline.Open(ctx, options)
 	if err != nil {
 		return nil, err
 	}
-	h.add(part{name: "pipeline", stop: belt.Close})
+	h.add(part{name: "pipeline", run: belt.Verify, stop: belt.Close})
+	h.durability = string(belt.Durability())
+	if h.durability == "trusted" && h.cfg.Durability == "" {
+		h.log.Warn("nobody has looked whether the NATS server fsyncs before it acknowledges: say --nats-monitor or --nats-system-creds to verify it, or --durability trusted")
+	}
 	return belt, nil
 }
 
@@ -247,7 +252,7 @@ func (h *house) listens(name string, addr net.Addr, serve func() error, shutdown
 
 // announce writes addresses.json, and takes it away first of all when stopping.
 func (h *house) announce() error {
-	if err := writeAddresses(h.cfg.Data, h.addresses, h.durability()); err != nil {
+	if err := writeAddresses(h.cfg.Data, h.addresses, h.durability); err != nil {
 		return err
 	}
 	h.add(part{name: "addresses", stop: func(context.Context) error { return removeAddresses(h.cfg.Data) }})

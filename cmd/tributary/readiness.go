@@ -127,7 +127,7 @@ func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 func (h *house) look(belt *pipeline.Belt, node *pipeline.Node, store *storeKeeper, devices *registry.Registry) {
 	h.ready.add("nats", h.lookNATS(belt))
 	h.ready.add("stream", func() (string, error) { return pipeline.TelemetryStream, belt.Healthy() })
-	h.ready.add("durability", func() (string, error) { return durabilityWords[h.durability()], nil })
+	h.ready.add("durability", func() (string, error) { return h.lookDurability(belt.Verification()) })
 	h.ready.add("leases", func() (string, error) {
 		incarnation, err := node.Acting()
 		if err != nil {
@@ -149,8 +149,25 @@ func (h *house) look(belt *pipeline.Belt, node *pipeline.Node, store *storeKeepe
 var durabilityWords = map[string]string{
 	"strict":   "strict, verified: fsynced before it is acknowledged, by the server in this process",
 	"relaxed":  "relaxed: acknowledged when written to the operating system; a power cut takes up to two minutes",
-	"verified": "strict, verified: the NATS server's own settings say that it fsyncs always",
-	"trusted":  "trusted: fsynced before it is acknowledged if the NATS server is set to; nobody has looked",
+	"verified": "strict, verified: fsynced before it is acknowledged, as the NATS server's own settings say",
+	"trusted":  "trusted: fsynced before it is acknowledged if the NATS server is set to",
+}
+
+// lookDurability says what an acknowledgement means, and what was seen of that
+// on an external server. What is trusted cannot be found wrong.
+func (h *house) lookDurability(seen string, wrong error) (string, error) {
+	detail := durabilityWords[h.durability]
+	switch {
+	case wrong != nil && h.durability == string(pipeline.Verified):
+		return detail, wrong
+	case wrong != nil:
+		return detail + "; " + oneLine(wrong.Error()), nil
+	case seen != "":
+		return detail + "; " + seen, nil
+	case h.durability == string(pipeline.Trusted):
+		return detail + "; nobody has looked", nil
+	}
+	return detail, nil
 }
 
 func (h *house) lookNATS(belt *pipeline.Belt) func() (string, error) {

@@ -213,6 +213,10 @@ func TestServeRefusesWhatIsNotSafe(t *testing.T) {
 		{"--store postgres://x", "sqlite"},
 		{"--max-message-bytes 0", "1MiB"},
 		{"--durability maybe", "durability"},
+		{"--durability trusted", "for --nats"},
+		{"--nats nats://127.0.0.1:1 --store sqlite:x.db --durability strict", "--nats-monitor"},
+		{"--nats nats://127.0.0.1:1 --store sqlite:x.db --nats-monitor 127.0.0.1:8222", "http://host:8222"},
+		{"--nats-replicas 3", "needs --nats"},
 		{"--nonsense", "nonsense"},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
