@@ -16,8 +16,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Verify says how the settings of external servers can be seen. At most one is
-// needed; with none nobody looks.
+// Verify says how the settings of external servers can be seen. Either
+// is enough; with none nobody looks.
 type Verify struct {
 	Monitor     []string // monitoring addresses (http://host:8222), of every server with a copy of our streams
 	SystemCreds string   // file: credentials of a user of the system account, or one line user:password
@@ -52,11 +52,12 @@ const (
 func (v Verify) ask(ctx context.Context, servers string, wanted []string) ([]serverFacts, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	if v.SystemCreds != "" {
-		return v.askSystem(ctx, servers, wanted)
-	}
 	var all []serverFacts
 	var errs []error
+	if v.SystemCreds != "" {
+		answered, err := v.askSystem(ctx, servers, wanted)
+		all, errs = answered, append(errs, err)
+	}
 	for _, at := range v.Monitor {
 		f, err := askMonitor(ctx, at)
 		if err != nil {

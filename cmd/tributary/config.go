@@ -137,8 +137,6 @@ func (c *serveConfig) validateDurability() error {
 		return options.Wrongf("durability", "trusted is for --nats: the embedded server is strict or relaxed")
 	case c.NATS != "" && c.Durability == "strict" && !looks:
 		return options.Wrongf("durability", "strict with --nats is verified: say --nats-monitor URL or --nats-system-creds FILE, or trusted to take the word of the server's operator")
-	case len(c.NATSMonitor) > 0 && c.NATSSystemCreds != "":
-		return options.Wrongf("nats-monitor", "and nats-system-creds ask for the same; say one of them")
 	}
 	for _, at := range c.NATSMonitor {
 		if u, err := url.Parse(at); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
