@@ -23,6 +23,7 @@ type Config struct {
 	MaxAttachments   int           // devices one connection may receive commands for; default 256
 	ConnectTimeout   time.Duration // from accept to CONNECT, and for authentication; default 10 s
 	MaxKeepAlive     time.Duration // longest keep-alive of a MQTT 5 client, up to 65535 s; default 10 min
+	ParkAfter        time.Duration // a plain connection silent for so long waits without a goroutine and a buffer; default 5 s, negative never
 	WriteTimeout     time.Duration // for a peer to take 64 KiB, before it is cut; default 10 s
 
 	Logger     *slog.Logger          // nil discards
@@ -47,6 +48,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxAttachments, 256)
 	setDefault(&c.ConnectTimeout, 10*time.Second)
 	setDefault(&c.MaxKeepAlive, 10*time.Minute)
+	setDefault(&c.ParkAfter, 5*time.Second)
 	setDefault(&c.WriteTimeout, 10*time.Second)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

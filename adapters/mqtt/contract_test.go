@@ -19,11 +19,13 @@ import (
 
 // TestContract proves what package adapters asks, through the Eclipse clients.
 func TestContract(t *testing.T) {
-	open := func(gate adapters.Gate) (adapters.Adapter, error) {
-		return mqtt.Open(mqtt.Config{Addr: "127.0.0.1:0"}, gate)
+	for name, parkAfter := range map[string]time.Duration{"": -1, ", parked": time.Millisecond} {
+		open := func(gate adapters.Gate) (adapters.Adapter, error) {
+			return mqtt.Open(mqtt.Config{Addr: "127.0.0.1:0", ParkAfter: parkAfter}, gate)
+		}
+		t.Run("3.1.1"+name, func(t *testing.T) { adaptertest.Check(t, adaptertest.Subject{Open: open, Dial: dialPaho311}) })
+		t.Run("5"+name, func(t *testing.T) { adaptertest.Check(t, adaptertest.Subject{Open: open, Dial: dialPaho5}) })
 	}
-	t.Run("3.1.1", func(t *testing.T) { adaptertest.Check(t, adaptertest.Subject{Open: open, Dial: dialPaho311}) })
-	t.Run("5", func(t *testing.T) { adaptertest.Check(t, adaptertest.Subject{Open: open, Dial: dialPaho5}) })
 }
 
 var clientNumber atomic.Int64

@@ -24,10 +24,14 @@ func both(t *testing.T, f func(t *testing.T, v packet.Version)) {
 	t.Run("5", func(t *testing.T) { f(t, packet.V5) })
 }
 
-// serve opens a door on a free port and closes it when the test ends.
+// serve opens a door on a free port and closes it when the test ends. Unless told
+// otherwise it parks connections all the time.
 func serve(t testing.TB, cfg mqtt.Config, gate adapters.Gate) *mqtt.Server {
 	t.Helper()
 	cfg.Addr = "127.0.0.1:0"
+	if cfg.ParkAfter == 0 {
+		cfg.ParkAfter = time.Millisecond
+	}
 	s, err := mqtt.Open(cfg, gate)
 	if err != nil {
 		t.Fatal(err)

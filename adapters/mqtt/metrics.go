@@ -10,6 +10,7 @@ import (
 // metrics counts what passes the door. Labels come from fixed lists only.
 type metrics struct {
 	connections  prometheus.Gauge
+	parked       prometheus.Gauge
 	connects     *prometheus.CounterVec // result: accepted, unauthenticated, refused, malformed, unavailable, timeout, lost
 	in           [2]prometheus.Counter  // by QoS
 	out          [2]prometheus.Counter  // by QoS
@@ -30,6 +31,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	out := r.CounterVec("commands_out_total", "Commands written to devices.", "qos")
 	m := &metrics{
 		connections:  r.Gauge("connections", "Connections that passed CONNECT."),
+		parked:       r.Gauge("parked_connections", "Connections that wait without a goroutine."),
 		connects:     r.CounterVec("connects_total", "Connections by how their CONNECT ended.", "result"),
 		in:           [2]prometheus.Counter{in.WithLabelValues("0"), in.WithLabelValues("1")},
 		out:          [2]prometheus.Counter{out.WithLabelValues("0"), out.WithLabelValues("1")},

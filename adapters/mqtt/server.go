@@ -11,6 +11,7 @@ import (
 	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/internal/doorway"
+	"github.com/tributary-iot/tributary/internal/parking"
 )
 
 // Server is the MQTT door. It implements adapters.Adapter.
@@ -19,6 +20,7 @@ type Server struct {
 	gate     adapters.Gate
 	metrics  *metrics
 	listener *doorway.Door
+	lot      *parking.Lot
 	ctx      context.Context // ends when connections are cut
 	cut      context.CancelFunc
 	acks     sync.Pool // of *pending
@@ -56,11 +58,17 @@ func Open(cfg Config, gate adapters.Gate) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	lot, err := parking.Open()
+	if err != nil {
+		_ = ln.Close()
+		return nil, fmt.Errorf("mqtt: %w", err)
+	}
 	s := &Server{
-		cfg: cfg, gate: gate, metrics: m, listener: ln,
+		cfg: cfg, gate: gate, metrics: m, listener: ln, lot: lot,
 		sessions: map[*session]struct{}{}, clients: map[clientKey]*session{},
 	}
 	s.ctx, s.cut = context.WithCancel(context.Background())
+	go s.watch()
 	return s, nil
 }
 
@@ -184,6 +192,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	select {
 	case <-s.allLeft():
 		s.cut()
+		s.lot.Close()
 		return nil
 	case <-ctx.Done():
 	}
@@ -191,5 +200,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, ses := range open {
 		doorway.Cut(ses.conn)
 	}
+	s.lot.Close()
 	return ctx.Err()
 }

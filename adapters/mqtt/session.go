@@ -13,6 +13,7 @@ import (
 
 	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
 	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/internal/parking"
 )
 
 // session is one connection. Its goroutine reads; callbacks of the house and a
@@ -40,6 +41,7 @@ type session struct {
 	change sync.Cond // of anything below
 	cause  error     // why the session ends; the first one counts
 	sealed bool      // nothing may be written any more
+	rest
 	output
 	window
 	mail
@@ -52,21 +54,27 @@ func newSession(srv *Server, conn net.Conn) *session {
 	s := &session{srv: srv, conn: conn, problems: true}
 	s.change.L = &s.mu
 	s.reader = packet.NewReader(conn, 0, maxUnauthenticated)
+	s.parks = srv.cfg.ParkAfter > 0 && parking.Possible(conn)
 	return s
 }
 
+// run serves until the session is over, or parked.
 func (s *session) run() {
+	if err := s.serve(); !errors.Is(err, errParked) {
+		s.over(err)
+	}
+}
+
+func (s *session) over(err error) {
 	defer s.srv.leave()
 	defer s.srv.forget(s)
 	defer s.conn.Close()
 	defer s.contain(nil)
-	var err error
 	defer func() {
 		if s.leave != nil {
 			s.leave(leaving(err))
 		}
 	}()
-	err = s.serve()
 	if s.joined {
 		s.srv.metrics.connections.Dec()
 	}
@@ -91,10 +99,14 @@ func (s *session) contain(err *error) {
 	s.end(fault)
 }
 
-// serve reads until the connection has to end and says why.
+// serve reads until the connection has to end and says why, or errParked.
 func (s *session) serve() (err error) {
 	defer s.contain(&err)
-	if err := s.handshake(); err != nil {
+	begin := s.handshake
+	if s.joined {
+		begin = s.resume
+	}
+	if err := begin(); err != nil {
 		return err
 	}
 	for {
@@ -103,7 +115,10 @@ func (s *session) serve() (err error) {
 		}
 		p, err := s.reader.Next()
 		if err != nil {
-			return s.readError(err)
+			if err = s.readError(err); errors.Is(err, errGoOn) {
+				continue
+			}
+			return err
 		}
 		if err := s.handle(p); err != nil {
 			return err
@@ -123,13 +138,20 @@ func (s *session) arm() error {
 	if s.cause != nil {
 		return s.cause
 	}
-	slack := s.keepAlive / 16
-	if now := time.Now(); s.keepAlive > 0 && now.Sub(s.armed) > slack {
-		s.armed = now
-		return s.conn.SetReadDeadline(now.Add(s.keepAlive + s.keepAlive/2 + slack))
+	s.reads++
+	if now := time.Now(); s.keepAlive > 0 && now.Sub(s.armed) > s.slack() {
+		s.armed, s.roused = now, false
+		return s.conn.SetReadDeadline(now.Add(s.patience()))
 	}
 	return nil
 }
+
+// slack is how much later than the protocol asks the keep-alive may be noticed.
+func (s *session) slack() time.Duration { return s.keepAlive / 16 }
+
+// patience is how long a client may say nothing, from the time the deadline was
+// set (3.1.2.10).
+func (s *session) patience() time.Duration { return s.keepAlive + s.keepAlive/2 + s.slack() }
 
 // end makes the session's goroutine stop reading and finish. It never blocks.
 func (s *session) end(cause error) {
@@ -144,6 +166,10 @@ func (s *session) endLocked(cause error) {
 	}
 	s.cause = cause
 	_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // long past: wakes the reader
+	if s.parked {
+		s.srv.lot.Leave(s.conn)
+		s.unpark()
+	}
 	s.change.Broadcast()
 }
 
@@ -165,10 +191,15 @@ func (s *session) readError(err error) error {
 		}
 		return broken
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return closeWith(packet.KeepAliveTimeout, "nothing was received for one and a half keep-alive intervals")
+		if rested := s.park(); rested != nil {
+			return rested
+		}
+		return errSilent
 	}
 	return err
 }
+
+var errSilent = closeWith(packet.KeepAliveTimeout, "nothing was received for one and a half keep-alive intervals")
 
 func (s *session) handle(p packet.Packet) error {
 	switch p := p.(type) {

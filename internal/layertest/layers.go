@@ -46,7 +46,7 @@ var layers = []room{
 	// the wire codecs are our own (docs/decisions/0002).
 	{path: "adapters", rooms: []string{"device"}},
 	{path: "adapters/adaptertest", rooms: []string{"adapters", "device"}, helper: true},
-	{path: "adapters/mqtt", rooms: []string{"adapters", "adapters/mqtt/packet", "device", "internal/doorway", "internal/metrics", "normalize"}, others: []string{prometheus}},
+	{path: "adapters/mqtt", rooms: []string{"adapters", "adapters/mqtt/packet", "device", "internal/doorway", "internal/metrics", "internal/parking", "normalize"}, others: []string{prometheus}},
 	{path: "adapters/mqtt/packet"},
 	{path: "adapters/amqp", rooms: []string{"adapters", "adapters/amqp/wire", "device", "internal/doorway", "internal/metrics", "normalize"}, others: []string{prometheus}},
 	{path: "adapters/amqp/wire"},
@@ -116,6 +116,7 @@ var layers = []room{
 	{path: "internal/layertest", helper: true},
 	{path: "internal/metrics", others: []string{prometheus}},
 	{path: "internal/options", others: []string{"github.com/alecthomas/kong", "github.com/goccy/go-yaml"}},
+	{path: "internal/parking"},
 	{path: "internal/peer", helper: true},
 	{path: "internal/tlsfiles", rooms: []string{"internal/metrics"}, others: []string{prometheus}},
 }

@@ -1,0 +1,128 @@
+package mqtt
+
+import (
+	"errors"
+	"time"
+
+	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
+)
+
+// rest is how a session whose client says nothing is parked: it gives up its
+// goroutine and its reader until there is something to read. The stack of a
+// goroutine that waits in a read is most of what an idle connection costs.
+type rest struct {
+	parks  bool   // the connection can be parked
+	reads  uint64 // begun; 0 before CONNECT was accepted
+	seen   uint64 // reads at the last look
+	roused bool   // the read under way was ended, for the session to be parked
+	parked bool   // no goroutine of the session reads
+}
+
+// What serve answers, or goes on after, when a read was ended on purpose.
+var (
+	errParked = errors.New("the session is parked")
+	errGoOn   = errors.New("the session goes on reading")
+)
+
+// watch looks at every session twice in ParkAfter, until the server is cut.
+func (s *Server) watch() {
+	if s.cfg.ParkAfter < 0 {
+		return
+	}
+	looks := time.NewTicker(max(s.cfg.ParkAfter/2, time.Millisecond))
+	defer looks.Stop()
+	var all []*session
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-looks.C:
+		}
+		s.mu.Lock()
+		for ses := range s.sessions {
+			all = append(all, ses)
+		}
+		s.mu.Unlock()
+		for _, ses := range all {
+			ses.look(time.Now())
+		}
+		clear(all)
+		all = all[:0]
+	}
+}
+
+// look ends a read that has waited since the look before, so that the session
+// parks, and holds a parked session to its keep-alive.
+func (s *session) look(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.cause != nil || !s.parks || s.reads == 0:
+	case s.parked:
+		if s.keepAlive > 0 && now.Sub(s.armed) > s.patience() {
+			s.endLocked(errSilent)
+		}
+	case s.reads != s.seen:
+		s.seen = s.reads
+	case !s.roused:
+		s.roused = true
+		_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // long past
+	}
+}
+
+// park gives up the goroutine, if its read was ended for that; nil when it was
+// not. In the middle of a packet the session goes on reading, with the deadline
+// there was before.
+func (s *session) park() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cause != nil || !s.roused {
+		return s.cause
+	}
+	s.roused = false
+	reader := s.reader
+	s.reader = nil
+	if reader.Buffered() == 0 && s.srv.lot.Park(s.conn, s) {
+		s.parked = true
+		s.srv.metrics.parked.Inc()
+		return errParked
+	}
+	s.reader = reader
+	var deadline time.Time
+	if s.keepAlive > 0 {
+		deadline = s.armed.Add(s.patience())
+	}
+	if err := s.conn.SetReadDeadline(deadline); err != nil {
+		return err
+	}
+	return errGoOn
+}
+
+// Wake implements parking.Waiter: there is something to read.
+func (s *session) Wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unpark()
+}
+
+// unpark gives a parked session a goroutine again. The lock is held.
+func (s *session) unpark() {
+	if s.parked {
+		s.parked = false
+		s.srv.metrics.parked.Dec()
+		go s.run()
+	}
+}
+
+// resume makes a session that was parked ready to read: the deadline it had is
+// past, because its last read was ended.
+func (s *session) resume() error {
+	s.reader = packet.NewReader(s.conn, s.version, s.srv.cfg.maxPacket())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cause != nil {
+		return s.cause
+	}
+	s.armed = time.Time{}
+	return s.conn.SetReadDeadline(time.Time{})
+}
