@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -113,7 +114,7 @@ func (l *line) tendOnce(ctx context.Context) error {
 	}
 	l.lag.Store(lag)
 	l.p.b.metrics.lag.WithLabelValues(l.stream).Set(float64(lag))
-	if seq := purgeBefore(state, pos, l.keep, l.p.opts.PurgeStep); seq > state.FirstSeq && pos.Epoch == epoch {
+	if seq := l.purgeBefore(state, pos); seq > state.FirstSeq && pos.Epoch == epoch {
 		if l.p.opts.Floor != nil && l.p.b.opts.Server == nil {
 			floor, err := l.p.opts.Floor(ctx, l.stream)
 			if err != nil || floor+1 <= state.FirstSeq {
@@ -126,15 +127,27 @@ func (l *line) tendOnce(ctx context.Context) error {
 	return nil
 }
 
-// purgeBefore is the sequence below which the stream may be emptied so that
-// about keep bytes of stored messages stay; 0 for not now. It goes in steps,
-// because a purge is cheap only when it drops whole blocks, and by the mean
-// size of a message, so keep is met within how much sizes vary.
-func purgeBefore(state jetstream.StreamState, pos device.Position, keep, step int64) uint64 {
-	excess := int64(state.Bytes) - keep
-	if keep == 0 || state.Msgs == 0 || excess < step {
+// purgeBefore is the sequence below which the stream may be emptied; 0 for not
+// now. About keep bytes of stored messages stay, and fewer where new ones would
+// find no room beside them. It goes in steps, because a purge is cheap only when
+// it drops whole blocks.
+func (l *line) purgeBefore(state jetstream.StreamState, pos device.Position) uint64 {
+	if l.keep == 0 {
 		return 0
 	}
-	n := uint64(float64(state.Msgs) * float64(excess) / float64(state.Bytes))
+	excess := int64(state.Bytes) - l.keep
+	if excess < l.p.opts.PurgeStep {
+		excess = 0
+	}
+	return purgeFirst(state, pos, max(excess, l.p.b.room.wanted()))
+}
+
+// purgeFirst is the sequence before which the stream holds about so many bytes,
+// by the mean size of a message, and nothing that is not stored.
+func purgeFirst(state jetstream.StreamState, pos device.Position, excess int64) uint64 {
+	if state.Msgs == 0 || excess <= 0 {
+		return 0
+	}
+	n := uint64(math.Ceil(float64(state.Msgs) * min(float64(excess)/float64(state.Bytes), 1)))
 	return min(state.FirstSeq+n, pos.Seq+1)
 }

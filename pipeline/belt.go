@@ -29,6 +29,7 @@ type Belt struct {
 	node                                          *Node     // nil before Join
 	verifier                                      *verifier // nil: nobody looks at the server's settings
 	tail                                          *tail     // nil unless this process alone publishes
+	room                                          *room
 
 	maxBody   int // of an encoded message and its own headers
 	closeOnce sync.Once
@@ -80,6 +81,9 @@ func (b *Belt) open(ctx context.Context) (err error) {
 	}
 	b.maxBody = int(b.nc.MaxPayload()) - headerBytes
 	b.opts.MaxMessageBytes = min(b.opts.MaxMessageBytes, int(b.nc.MaxPayload())-envelopeBytes)
+	if b.room, err = b.openRoom(ctx); err != nil {
+		return err
+	}
 	return b.openPublishers()
 }
 
@@ -178,6 +182,9 @@ func (b *Belt) abandon() {
 }
 
 func (b *Belt) disconnect() {
+	if b.room != nil {
+		b.room.close()
+	}
 	for _, nc := range []*nats.Conn{b.rnc, b.nc} {
 		if nc != nil {
 			nc.Close()

@@ -20,6 +20,9 @@ const (
 	codeBatchIncomplete           = 10176
 	codeBatchDuplicate            = 10201
 	codeMessageTooLarge           = 10054
+	codeAccountFull               = 10002
+	codeServerFull                = 10023
+	codeStorageFull               = 10047
 )
 
 // reply is the server's answer to a publish or a commit.

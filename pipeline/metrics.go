@@ -17,6 +17,8 @@ type metrics struct {
 	deadLetters  *prometheus.CounterVec // why: refused, undecodable, unstorable
 	deadDropped  prometheus.Counter
 	tailMissed   prometheus.Counter
+	held, room   prometheus.Gauge
+	roomRefused  prometheus.Counter
 	persistDelay *prometheus.GaugeVec // stream: seconds between stream time and commit of the newest row
 }
 
@@ -27,7 +29,13 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	gauge := func(name, help string) *prometheus.GaugeVec {
 		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "tributary", Subsystem: "pipeline", Name: name, Help: help}, []string{"stream"})
 	}
+	opts := func(name, help string) prometheus.Opts {
+		return prometheus.Opts{Namespace: "tributary", Subsystem: "pipeline", Name: name, Help: help}
+	}
 	m := &metrics{
+		held:         prometheus.NewGauge(prometheus.GaugeOpts(opts("telemetry_bytes", "What the stream of telemetry holds."))),
+		room:         prometheus.NewGauge(prometheus.GaugeOpts(opts("telemetry_room_bytes", "What it may still take, before its bound or the disk's reserve is reached."))),
+		roomRefused:  prometheus.NewCounter(prometheus.CounterOpts(opts("telemetry_refused_total", "Messages refused for now because there was no room."))),
 		commits:      vec("commits_total", "Commits sent to a stream, as single publishes or as one atomic batch.", "stream", "kind"),
 		committed:    vec("commit_messages_total", "Messages in those commits.", "stream", "kind"),
 		retries:      vec("commit_retries_total", "Commits repeated because their outcome was unknown.", "stream"),
@@ -40,13 +48,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		writeErrors:  vec("persist_errors_total", "Writes the store failed; they are repeated.", "stream"),
 		gaps:         vec("persist_missing_total", "Sequences that were gone from the stream before they were stored.", "stream"),
 		deadLetters:  vec("dead_letters_total", "Messages written to the dead letters.", "why"),
-		deadDropped: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "tributary", Subsystem: "pipeline",
-			Name: "dead_letters_dropped_total", Help: "Dead letters dropped because their queue was full."}),
-		tailMissed: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "tributary", Subsystem: "pipeline",
-			Name: "persist_tail_missed_total", Help: "Times the persister went back to the stream for what it did not get from the publisher."}),
+		deadDropped:  prometheus.NewCounter(prometheus.CounterOpts(opts("dead_letters_dropped_total", "Dead letters dropped because their queue was full."))),
+		tailMissed:   prometheus.NewCounter(prometheus.CounterOpts(opts("persist_tail_missed_total", "Times the persister went back to the stream for what it did not get from the publisher."))),
 	}
 	if r != nil {
-		r.MustRegister(m.commits, m.committed, m.retries, m.splits, m.queueFull, m.lag, m.persistDelay, m.batches, m.rows,
+		r.MustRegister(m.commits, m.committed, m.retries, m.splits, m.queueFull, m.lag, m.held, m.room, m.roomRefused, m.persistDelay, m.batches, m.rows,
 			m.writeErrors, m.gaps, m.deadLetters, m.deadDropped, m.tailMissed)
 	}
 	return m

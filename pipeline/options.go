@@ -28,6 +28,7 @@ type Server interface {
 	InProcessConn() (net.Conn, error)
 	Credentials() (user, password string)
 	Healthy() error
+	Disk() (free, reserve int64, err error) // of the disk, in bytes; reserve is not for messages
 }
 
 // Options say which server to use and how much to hold. One of Server and URL
@@ -46,6 +47,7 @@ type Options struct {
 	BusyAfter       time.Duration // how long Submit blocks on a full queue; default 3 s
 	AckTimeout      time.Duration // without a reply for so long the outcome is unknown; default 5 s
 	DeadLetterBytes int64         // DEAD_LETTERS keeps the newest; default 256 MiB
+	StreamBytes     int64         // TELEMETRY holds no more, and Submit waits, then answers Busy; 0: what the disk has
 
 	Logger     *slog.Logger          // nil: silent
 	Registerer prometheus.Registerer // nil: metrics are kept, not shown

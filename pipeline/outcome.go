@@ -38,6 +38,8 @@ func (p *publisher) answer(it *item, r reply) {
 		it.done(r.seq, nil)
 	case codeWrongLastSequence, codeWrongLastSequenceConstant:
 		it.done(0, ErrWrongLastSequence)
+	case codeAccountFull, codeServerFull, codeStorageFull:
+		it.done(0, device.Wrap(device.Busy, "the server has no room for messages now, try again later", r.err()))
 	case codeMessageTooLarge:
 		it.done(0, device.Wrap(device.TooLarge, "message is larger than the stream takes", r.err()))
 	default:

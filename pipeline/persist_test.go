@@ -351,23 +351,24 @@ func TestTheStreamKeepsWhatReadersNeedAndWhatIsNotStored(t *testing.T) {
 	wantOnce(t, s, "d", 1000)
 }
 
-func TestPurgeBefore(t *testing.T) {
+func TestPurgeFirst(t *testing.T) {
 	st := func(bytes, first, last uint64) jetstream.StreamState {
 		return jetstream.StreamState{Bytes: bytes, Msgs: last - first + 1, FirstSeq: first, LastSeq: last}
 	}
 	for _, c := range []struct {
-		state              jetstream.StreamState
-		stored, keep, step int64
-		want               uint64
+		state          jetstream.StreamState
+		stored, excess int64
+		want           uint64
 	}{
-		{st(1000, 1, 100), 100, 500, 100, 51},
-		{st(1000, 1, 100), 10, 500, 100, 11},
-		{st(1000, 1, 100), 0, 500, 100, 1},
-		{st(550, 1, 100), 100, 500, 100, 0},
-		{st(1000, 1, 100), 100, 0, 100, 0},
-		{jetstream.StreamState{}, 0, 500, 100, 0},
+		{st(1000, 1, 100), 100, 500, 51},
+		{st(1000, 1, 100), 10, 500, 11},
+		{st(1000, 1, 100), 0, 500, 1},
+		{st(1000, 1, 100), 100, 0, 0},
+		{st(1000, 1, 100), 100, 1, 2},
+		{st(1000, 1, 100), 100, 5000, 101},
+		{jetstream.StreamState{}, 0, 500, 0},
 	} {
-		if got := purgeBefore(c.state, device.Position{Seq: uint64(c.stored)}, c.keep, c.step); got != c.want {
+		if got := purgeFirst(c.state, device.Position{Seq: uint64(c.stored)}, c.excess); got != c.want {
 			t.Errorf("%+v gave %d", c, got)
 		}
 	}

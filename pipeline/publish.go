@@ -94,13 +94,16 @@ func (b *Belt) openPublisher(stream string) (*publisher, error) {
 }
 
 // publish queues an item. A full queue blocks for BusyAfter, then answers an
-// error of code Busy. An error means that done is not called.
+// error of code Busy; so does a stream without room (room.go). An error means that done is not called.
 func (p *publisher) publish(it item) error {
 	if len(it.subject) > maxSubjectBytes {
 		return device.Errorf(device.Invalid, "address is too long")
 	}
 	if len(it.body)+headerRoom(it.header) > p.b.maxBody {
 		return device.Errorf(device.TooLarge, "message with its properties and measurements is %d bytes long, the limit is %d", len(it.body), p.b.maxBody)
+	}
+	if err := p.b.room.admit(p.stream, len(it.subject)+len(it.body)+recordBytes); err != nil {
+		return err
 	}
 	var timeout <-chan time.Time
 	for {

@@ -69,11 +69,13 @@ type listeners struct {
 type keeping struct {
 	Durability      string        `placeholder:"WORD" example:"strict" help:"What an ack means: strict (fsynced), relaxed (written to the operating system), or with --nats trusted (whatever its operator set). Default: strict; with --nats and no means to verify that, trusted."`
 	DedupWindow     time.Duration `default:"7d" max:"365d" placeholder:"TIME" help:"For so long a message whose device, key and payload were stored before is not stored again; 0 stores every one."`
+	DiskReserve     int64         `type:"size" default:"0" placeholder:"SIZE" help:"Telemetry is taken until the disk has no more free than this; commands and operators go on into half of it. 0: a twentieth of the disk, at most 1GiB. Not with --nats."`
 	NATS            string        `name:"nats" key:"nats.url" example:"nats://127.0.0.1:4222" placeholder:"URL" help:"Use this NATS server instead of the embedded one. It must have JetStream and fsync always for strict durability. Needs --store."`
 	NATSMonitor     []string      `name:"nats-monitor" key:"nats.monitor" placeholder:"LIST" example:"http://127.0.0.1:8222" help:"Verify strict durability at these monitoring addresses: of every server that keeps a copy of the streams."`
 	NATSSystemCreds string        `name:"nats-system-creds" key:"nats.system_creds" type:"path" placeholder:"FILE" example:"/etc/tributary/system.creds" help:"Verify strict durability over the system account: a .creds file of one of its users, or one line user:password."`
 	NATSReplicas    int           `name:"nats-replicas" key:"nats.replicas" min:"1" max:"5" default:"1" placeholder:"N" help:"With --nats: on how many servers of the cluster each stream is kept; fewer are refused."`
-	StreamKeepBytes int64         `key:"stream.keep_bytes" type:"size" default:"4GiB" placeholder:"SIZE" help:"Already stored messages the stream keeps for its readers."`
+	StreamKeepBytes int64         `key:"stream.keep_bytes" type:"size" default:"4GiB" placeholder:"SIZE" help:"Already stored messages the stream keeps for its readers; fewer where new ones would find no room beside them."`
+	StreamMaxBytes  int64         `key:"stream.max_bytes" type:"size" default:"0" placeholder:"SIZE" help:"All telemetry the stream may hold: when the store is so far behind, devices wait and are refused for now. 0: what the disk has."`
 	Store           string        `key:"store.url" example:"sqlite:/var/lib/tributary/rows.db" placeholder:"URL" help:"Where rows go: sqlite:PATH. Default: sqlite in the data directory."`
 	StoreName       string        `key:"store.name" placeholder:"NAME" example:"main" help:"Name of the store: of all nodes that name the same, one writes to it and the others stand by. Default: where it is."`
 	StoreMaxAge     time.Duration `key:"store.max_age" default:"0s" placeholder:"AGE" help:"Drop rows older than this, for example 90d; 0 keeps them."`
@@ -108,7 +110,17 @@ const off = options.Off
 // bound. Each mistake is an options.Wrong, so that it is told where it was said.
 func (c *serveConfig) validate() error {
 	_, err := c.storePath()
-	return errors.Join(c.validateDoors(), c.validateDurability(), c.nodeFlags.validate(c), c.encryption.validate(), err)
+	return errors.Join(c.validateDoors(), c.validateDurability(), c.nodeFlags.validate(c), c.encryption.validate(), c.keeping.validate(), err)
+}
+
+// leastStream is the least stream.max_bytes: some of the largest messages.
+const leastStream = 16 << 20
+
+func (k *keeping) validate() error {
+	if k.StreamMaxBytes > 0 && k.StreamMaxBytes < leastStream {
+		return options.Wrongf("stream-max-bytes", "%d bytes hold too few messages; say 16MiB or more, or 0 for what the disk has", k.StreamMaxBytes)
+	}
+	return nil
 }
 
 func (c *serveConfig) validateDoors() error {

@@ -89,7 +89,7 @@ func (h *house) open(ctx context.Context) (err error) {
 func (h *house) openBelt(ctx context.Context) (*pipeline.Belt, error) {
 	options := pipeline.Options{
 		URL: h.cfg.NATS, Durability: pipeline.Durability(h.cfg.Durability), Replicas: h.cfg.NATSReplicas,
-		Verify: pipeline.Verify{Monitor: h.cfg.NATSMonitor, SystemCreds: h.cfg.NATSSystemCreds}, NodeName: h.cfg.nodeName(), MaxMessageBytes: h.cfg.MaxMessageBytes,
+		Verify: pipeline.Verify{Monitor: h.cfg.NATSMonitor, SystemCreds: h.cfg.NATSSystemCreds}, NodeName: h.cfg.nodeName(), MaxMessageBytes: h.cfg.MaxMessageBytes, StreamBytes: h.cfg.StreamMaxBytes,
 		Logger: h.log.With("room", "pipeline"), Registerer: h.metrics,
 	}
 	if h.cfg.NATS == "" {

@@ -106,7 +106,7 @@ func (k *storeKeeper) begin(ctx context.Context, s *heldStore) (err error) {
 	if err := s.lease.Check(ctx, s.Store); err != nil {
 		return err
 	}
-	s.persister, err = k.belt.StartPersister(ctx, s.Store, pipeline.PersistOptions{KeepBytes: k.h.cfg.StreamKeepBytes, Floor: k.node.Stored})
+	s.persister, err = k.belt.StartPersister(ctx, s.Store, pipeline.PersistOptions{KeepBytes: max(k.h.cfg.StreamKeepBytes, 1), Floor: k.node.Stored})
 	if err != nil {
 		return err
 	}
@@ -245,13 +245,27 @@ func (k *storeKeeper) look() (detail string, err error) {
 	k.mu.RUnlock()
 	switch {
 	case s != nil:
-		return "here: " + k.name, s.persister.Healthy()
+		return "here: " + k.name + s.size(), s.persister.Healthy()
 	case failed != nil:
 		return k.name, fmt.Errorf("cannot be taken over: %w", failed)
 	case !k.h.cfg.has(rolePersist):
 		return "at another node; this one has no role persist", nil
 	}
 	return "at another node; this one stands by for " + k.name, nil
+}
+
+// size says how large the store is, if its engine knows.
+func (s *heldStore) size() string {
+	sized, ok := s.Store.(interface{ Size() (held, most int64) })
+	if !ok {
+		return ""
+	}
+	held, most := sized.Size()
+	text := fmt.Sprintf(", %.1f MiB", float64(held)/(1<<20))
+	if most > 0 {
+		text += fmt.Sprintf(" of %.1f MiB", float64(most)/(1<<20))
+	}
+	return text
 }
 
 // lookPersister says how far the store is behind the stream.

@@ -127,6 +127,7 @@ func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 func (h *house) look(belt *pipeline.Belt, node *pipeline.Node, store *storeKeeper, devices *registry.Registry) {
 	h.ready.add("nats", h.lookNATS(belt))
 	h.ready.add("stream", func() (string, error) { return pipeline.TelemetryStream, belt.Healthy() })
+	h.ready.add("room", belt.RoomForTelemetry)
 	h.ready.add("durability", func() (string, error) { return h.lookDurability(belt.Verification()) })
 	h.ready.add("leases", func() (string, error) {
 		incarnation, err := node.Acting()

@@ -47,7 +47,7 @@ func TestReadinessOfARealServer(t *testing.T) {
 	s := serve(t, t.TempDir(), "--open")
 	eventually(t, "it is ready", func() bool { return s.ready() == http.StatusOK })
 	all := s.readiness()
-	for _, part := range []string{"nats ", "stream", "durability", "leases", "store", "persister", "registry", "mqtt", "amqp", "http", "grpc", "admin", "nats door"} {
+	for _, part := range []string{"nats ", "stream", "room", "durability", "leases", "store", "persister", "registry", "mqtt", "amqp", "http", "grpc", "admin", "nats door"} {
 		if !strings.Contains(all, "\n"+part) {
 			t.Errorf("nothing is said of %s:\n%s", part, all)
 		}

@@ -3,11 +3,7 @@ package embedded
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"math"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -68,47 +64,7 @@ func full(ns *server.Server) error {
 		return fmt.Errorf("embedded nats: %w", err)
 	}
 	if limit := j.Config.MaxStore; limit > 0 && j.Store >= uint64(limit) {
-		return fmt.Errorf("embedded nats: the streams hold %d bytes of the %d they may; free the disk and restart, or give them more room", j.Store, limit)
+		return fmt.Errorf("embedded nats: the streams hold %d bytes of the %d they may; give them more", j.Store, limit)
 	}
 	return nil
-}
-
-// roomFor is what the streams in dir may hold together: what they hold, and
-// three quarters of what the disk has left. (The server's own default forgets
-// the first, and would refuse messages after a restart on a disk half full.)
-func roomFor(dir string) (int64, error) {
-	var disk syscall.Statfs_t
-	if err := syscall.Statfs(dir, &disk); err != nil {
-		return 0, fmt.Errorf("free space of %s: %w", dir, err)
-	}
-	held := int64(0)
-	err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return err
-		}
-		info, err := e.Info()
-		if err != nil {
-			return err
-		}
-		held += info.Size()
-		return nil
-	})
-	if err != nil {
-		return 0, fmt.Errorf("size of %s: %w", dir, err)
-	}
-	free := min(disk.Bavail, math.MaxInt64/uint64(disk.Bsize)) * uint64(disk.Bsize)
-	return max(held+int64(free/4*3), 1), nil
-}
-
-// MaxStore is what the streams may hold together, in bytes; 0 while the server
-// is restarted.
-func (s *Server) MaxStore() int64 {
-	ns := s.ns.Load()
-	if ns == nil {
-		return 0
-	}
-	if c := ns.JetStreamConfig(); c != nil {
-		return c.MaxStore
-	}
-	return 0
 }

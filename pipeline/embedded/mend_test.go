@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -14,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tributary-iot/tributary/internal/peer"
 	"github.com/tributary-iot/tributary/pipeline/embedded"
 )
 
@@ -163,31 +163,21 @@ func TestAFullStoreIsToldAndNotRestarted(t *testing.T) {
 	}
 }
 
-// TestWhatIsStoredCountsAsRoom: a restart on a disk that is mostly full of
-// streams does not stop them.
-func TestWhatIsStoredCountsAsRoom(t *testing.T) {
-	dir := t.TempDir()
-	first, err := embedded.Start(embedded.Options{Dir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := first.MaxStore()
-	stop(t, first)
-	// A sparse file counts by its size.
-	f, err := os.Create(filepath.Join(dir, "ballast"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	const ballast = 1 << 40
-	if err := errors.Join(f.Truncate(ballast), f.Close()); err != nil {
-		t.Fatal(err)
-	}
-	second, err := embedded.Start(embedded.Options{Dir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { stop(t, second) })
-	if after := second.MaxStore(); after < ballast || after < before/2 {
-		t.Errorf("may hold %d bytes, before %d", after, before)
+// TestDisk: the reserve is what was asked for, or a share of the disk, and
+// streams whose bounds are larger than the disk can be made.
+func TestDisk(t *testing.T) {
+	for asked, want := range map[int64]int64{0: 16 << 20 / 20, 12345: 12345} {
+		s, err := embedded.Start(embedded.Options{Dir: filepath.Join(peer.SmallDisk(t, 16), "nats"), Reserve: asked})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { stop(t, s) })
+		free, reserve, err := s.Disk()
+		if err != nil || reserve != want || free < 8<<20 || free > 16<<20 {
+			t.Errorf("%d free, %d reserved, %v", free, reserve, err)
+		}
+		if _, err := connect(t, s).CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, MaxBytes: 1 << 30}); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -20,8 +20,10 @@ func (s *Server) register(r prometheus.Registerer) error {
 				}
 				return 1
 			}),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts(metric("max_store_bytes", "What the streams may hold together.")),
-			func() float64 { return float64(s.MaxStore()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts(metric("disk_free_bytes", "What the disk of the streams has left.")),
+			func() float64 { free, _, _ := s.Disk(); return float64(free) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts(metric("disk_reserve_bytes", "What of it is not for messages.")),
+			func() float64 { _, reserve, _ := s.Disk(); return float64(reserve) }),
 	} {
 		if err := r.Register(c); err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -42,7 +43,8 @@ const startTimeout = 10 * time.Minute
 type Options struct {
 	Dir        string                // holds the streams; made when missing; one process at a time
 	Durability Durability            // default Strict
-	MaxStore   int64                 // bytes of all streams together, the hard stop; 0: what is stored and three quarters of the free disk
+	MaxStore   int64                 // bytes of all streams together, the hard stop; 0: none, whoever publishes watches Disk
+	Reserve    int64                 // bytes of the disk that are not for messages (Disk); 0: a twentieth, at most 1 GiB
 	Readers    *Readers              // stream consumers on the network; nil: none
 	Logger     *slog.Logger          // nil: silent
 	Registerer prometheus.Registerer // nil: metrics are not shown
@@ -134,11 +136,8 @@ func (s *Server) start() (*server.Server, error) {
 		SyncAlways:                 o.Durability == Strict,
 		DisableJetStreamBanner:     true,
 	}
-	if o.MaxStore == 0 {
-		var err error
-		if options.JetStreamMaxStore, err = roomFor(o.Dir); err != nil {
-			return nil, err
-		}
+	if o.MaxStore == 0 { // the server's own default is a share of what is free now, and stands when the disk has room again
+		options.JetStreamMaxStore = math.MaxInt64
 	}
 	if o.Readers != nil {
 		if err := o.Readers.apply(options); err != nil {

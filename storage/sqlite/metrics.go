@@ -43,6 +43,7 @@ func newMetrics(reg prometheus.Registerer, s *Store) (*metrics, error) {
 		gauge("tributary_store_hot_messages", "Messages not yet sealed.", func(s Stats) float64 { return float64(s.HotRows) }),
 		gauge("tributary_store_hot_bytes", "Memory of messages not yet sealed, estimated.", func(s Stats) float64 { return float64(s.HotBytes) }),
 		gauge("tributary_store_file_bytes", "Pages of the file in use.", func(s Stats) float64 { return float64(s.FileBytes) }),
+		gauge("tributary_store_max_bytes", "What they may take; 0: no bound.", func(Stats) float64 { return float64(s.cfg.MaxBytes) }),
 		gauge("tributary_store_partitions", "Partitions in the file.", func(s Stats) float64 { return float64(s.Partitions) }),
 		gauge("tributary_store_wal_bytes", "Size of the write-ahead log's file.", func(Stats) float64 { return float64(s.walBytes()) }),
 	}

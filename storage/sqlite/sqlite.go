@@ -193,6 +193,9 @@ func (s *Store) closeFiles() error {
 	return errors.Join(errs...)
 }
 
+// Size is what the file's pages in use take, and what they may (Config.MaxBytes), in bytes.
+func (s *Store) Size() (held, most int64) { return s.stat.fileBytes.Load(), s.cfg.MaxBytes }
+
 // Stats counts what the store did since Open and holds now.
 type Stats struct {
 	Messages, Events  uint64 // committed since Open
