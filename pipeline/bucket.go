@@ -41,7 +41,7 @@ func (r *Registry) Get(ctx context.Context, id device.ID) ([]byte, uint64, error
 	if err != nil {
 		return nil, 0, err
 	}
-	if m.Seq == 0 || marker(m.header()) {
+	if m.Seq == 0 || marker(m.Header) {
 		return nil, 0, device.Errorf(device.NotFound, "there is no record of %s", id)
 	}
 	return m.Data, m.Seq, nil
@@ -58,7 +58,7 @@ func (r *Registry) Create(ctx context.Context, id device.ID, value []byte) (uint
 	switch {
 	case e != nil:
 		return 0, e
-	case m.Seq == 0 || !marker(m.header()):
+	case m.Seq == 0 || !marker(m.Header):
 		return 0, err
 	}
 	return r.write(ctx, id, nil, value, m.Seq)

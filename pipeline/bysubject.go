@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -35,44 +36,76 @@ func (b *Belt) holds(ctx context.Context, stream string, seq uint64) (bool, erro
 
 // leaderMessage is a message as the leader answers it; Seq is 0 for none.
 type leaderMessage struct {
-	Seq    uint64 `json:"seq"`
-	Header []byte `json:"hdrs"`
-	Data   []byte `json:"data"`
+	Seq    uint64
+	Header nats.Header
+	Data   []byte
 }
 
-// header reads the headers; what cannot be read is none.
-func (m *leaderMessage) header() nats.Header {
-	if len(m.Header) == 0 {
-		return nil
-	}
-	h, _ := nats.DecodeHeadersMsg(m.Header)
-	return h
-}
-
-// leaderGet does not use the client's stream handle, which would ask any replica.
+// leaderGet answers one message and is never behind. It does not use the
+// client's stream handle, which would ask any replica or mirror; our own server
+// is the only one there is, and is asked the short way.
 func (b *Belt) leaderGet(ctx context.Context, stream string, which map[string]any) (m leaderMessage, err error) {
 	request, err := json.Marshal(which)
 	if err != nil {
 		return m, err
 	}
-	reply, err := b.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, request)
+	if b.opts.Server != nil {
+		m, err = b.directGet(ctx, stream, request)
+	} else {
+		m, err = b.apiGet(ctx, stream, request)
+	}
 	if err != nil {
 		return m, fmt.Errorf("pipeline: read a message of %s: %w", stream, err)
 	}
+	return m, nil
+}
+
+func (b *Belt) apiGet(ctx context.Context, stream string, request []byte) (m leaderMessage, err error) {
+	reply, err := b.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, request)
+	if err != nil {
+		return m, err
+	}
 	var answer struct {
 		Error   *jetstream.APIError `json:"error"`
-		Message leaderMessage       `json:"message"`
+		Message struct {
+			Seq    uint64 `json:"seq"`
+			Header []byte `json:"hdrs"`
+			Data   []byte `json:"data"`
+		} `json:"message"`
 	}
 	if err := json.Unmarshal(reply.Data, &answer); err != nil {
-		return m, fmt.Errorf("pipeline: read a message of %s: %w", stream, err)
+		return m, err
 	}
 	switch {
 	case answer.Error == nil:
-		return answer.Message, nil
+		m = leaderMessage{Seq: answer.Message.Seq, Data: answer.Message.Data}
+		if len(answer.Message.Header) > 0 {
+			m.Header, _ = nats.DecodeHeadersMsg(answer.Message.Header) // what cannot be read is none
+		}
+		return m, nil
 	case answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
 		return m, nil
 	}
-	return m, fmt.Errorf("pipeline: read a message of %s: %w", stream, answer.Error)
+	return m, answer.Error
+}
+
+func (b *Belt) directGet(ctx context.Context, stream string, request []byte) (m leaderMessage, err error) {
+	reply, err := b.nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+stream, request)
+	if err != nil {
+		return m, err
+	}
+	switch status := reply.Header.Get("Status"); status {
+	case "":
+	case "404":
+		return m, nil
+	default:
+		return m, fmt.Errorf("NATS answered %s %s", status, reply.Header.Get("Description"))
+	}
+	seq, err := strconv.ParseUint(reply.Header.Get(jetstream.SequenceHeader), 10, 64)
+	if err != nil {
+		return m, fmt.Errorf("NATS answered a message without its place: %w", err)
+	}
+	return leaderMessage{Seq: seq, Header: reply.Header, Data: reply.Data}, nil
 }
 
 // readSubject reads all messages of one subject, oldest first: at least those
