@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/gofrs/flock"
+
+	"github.com/tributary-iot/tributary/internal/durable"
 )
 
 // The files of a data directory.
@@ -53,7 +55,7 @@ func loadToken(dir string) (string, error) {
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		token := rand.Text() + rand.Text()
-		return token, writeFile(path, []byte(token+"\n"), 0o600)
+		return token, durable.WriteFile(path, []byte(token+"\n"), 0o600)
 	}
 	if err != nil {
 		return "", fmt.Errorf("operator's token: %w", err)
@@ -76,7 +78,7 @@ func writeAddresses(dir string, addresses map[string]string, durability string) 
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(dir, addressesFile), append(raw, '\n'), 0o644)
+	return durable.WriteFile(filepath.Join(dir, addressesFile), append(raw, '\n'), 0o644)
 }
 
 func removeAddresses(dir string) error {
@@ -84,13 +86,4 @@ func removeAddresses(dir string) error {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	return nil
-}
-
-// writeFile puts a whole file in place or none.
-func writeFile(path string, content []byte, mode fs.FileMode) error {
-	part := path + ".part"
-	if err := os.WriteFile(part, content, mode); err != nil {
-		return err
-	}
-	return os.Rename(part, path)
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tributary-iot/tributary/internal/durable"
 	"github.com/tributary-iot/tributary/internal/options"
 )
 
@@ -61,7 +62,7 @@ func loadIdentity(dir string) (string, error) {
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		id := rand.Text()
-		return id, writeFile(path, []byte(id+"\n"), 0o600)
+		return id, durable.WriteFile(path, []byte(id+"\n"), 0o600)
 	}
 	if err != nil {
 		return "", fmt.Errorf("node identity: %w", err)

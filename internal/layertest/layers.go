@@ -95,7 +95,7 @@ var layers = []room{
 	// The wiring, and the clients it ships.
 	{
 		path:  "cmd/tributary",
-		rooms: append([]string{"cmd/tributary/bench", "cmd/tributary/demo", "internal/doorway", "internal/tlsfiles", "internal/options"}, everyRoom...),
+		rooms: append([]string{"cmd/tributary/bench", "cmd/tributary/demo", "internal/doorway", "internal/durable", "internal/tlsfiles", "internal/options"}, everyRoom...),
 		others: []string{
 			"github.com/alecthomas/kong", "github.com/gofrs/flock", "github.com/oklog/ulid/v2", "golang.org/x/sync", "golang.org/x/term",
 			grpc, protobuf, prometheus,
@@ -111,12 +111,20 @@ var layers = []room{
 	// What others may start from.
 	{path: "examples/consumer-go", rooms: []string{"proto/tributary/v1"}, others: []string{"github.com/nats-io/nats.go", protobuf}},
 
+	// What breaks the server from outside: it knows the API, and the words of a position.
+	{
+		path: "internal/crashlab", rooms: []string{"device/devicepb", "internal/crashlab/faultfs", "proto/tributary/v1"},
+		others: []string{amqpClient, mqtt5Client, grpc, "github.com/alecthomas/kong", "modernc.org/sqlite"},
+	},
+	{path: "internal/crashlab/faultfs", others: []string{"github.com/hanwen/go-fuse/v2"}, helper: true},
+
 	// Tools, which know no room.
 	{path: "internal/doorway", rooms: []string{"internal/metrics"}, others: []string{prometheus}},
+	{path: "internal/durable"},
 	{path: "internal/layertest", helper: true},
 	{path: "internal/metrics", others: []string{prometheus}},
 	{path: "internal/options", others: []string{"github.com/alecthomas/kong", "github.com/goccy/go-yaml"}},
 	{path: "internal/parking"},
 	{path: "internal/peer", helper: true},
-	{path: "internal/tlsfiles", rooms: []string{"internal/metrics"}, others: []string{prometheus}},
+	{path: "internal/tlsfiles", rooms: []string{"internal/durable", "internal/metrics"}, others: []string{prometheus}},
 }

@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/tributary-iot/tributary/internal/durable"
 )
 
 // The files of a development authority.
@@ -190,13 +192,8 @@ func readPEM(path string) ([]byte, error) {
 	return block.Bytes, nil
 }
 
-// writePEM puts a whole file in place or none.
 func writePEM(path, kind string, der []byte, mode fs.FileMode) error {
-	part := path + ".part"
-	if err := os.WriteFile(part, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), mode); err != nil {
-		return fmt.Errorf("tls: %w", err)
-	}
-	if err := os.Rename(part, path); err != nil {
+	if err := durable.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), mode); err != nil {
 		return fmt.Errorf("tls: %w", err)
 	}
 	return nil

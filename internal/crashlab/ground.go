@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/tributary-iot/tributary/internal/crashlab/faultfs"
+)
+
+// ground is what the victim's data stands on: a directory of the host, or a
+// disk that can lose power.
+type ground struct {
+	dir   string
+	disk  *faultfs.Disk // nil: of the host
+	mount *faultfs.Mount
+}
+
+func newGround(dir string, faulty bool, names faultfs.Names) (*ground, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	g := &ground{dir: dir}
+	if !faulty {
+		return g, nil
+	}
+	g.disk = faultfs.New(names)
+	return g, g.attach()
+}
+
+func (g *ground) attach() (err error) {
+	g.mount, err = g.disk.Mount(g.dir)
+	return err
+}
+
+// cut is a power cut, after the victim was killed: unmount, forget what was not
+// durable, mount what is left.
+func (g *ground) cut(ctx context.Context, rng *rand.Rand) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	var last error
+	err := until(ctx, func() (bool, error) { // the kernel closes the files of the dead in its own time
+		last = g.mount.Unmount()
+		return last == nil, nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", err, last)
+	}
+	what := "all of what was unsynced went"
+	if rng.IntN(2) == 0 {
+		rng = nil
+	} else {
+		what = "a part of what was unsynced stayed"
+	}
+	report := g.disk.Cut(rng)
+	return fmt.Sprintf("%s: %s", what, report), g.attach()
+}
+
+// leave ends the mount. A failed run's disk is written out first, to be looked at.
+func (g *ground) leave(keep bool) error {
+	if g.disk == nil {
+		return nil
+	}
+	var err error
+	if keep {
+		err = g.disk.Export(filepath.Join(filepath.Dir(g.dir), "disk"))
+	}
+	if g.mount != nil {
+		if e := g.mount.Detach(); err == nil {
+			err = e
+		}
+	}
+	return err
+}
