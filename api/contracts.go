@@ -57,6 +57,9 @@ type Devices interface {
 	// beginning), and the cursor of the next ("": none).
 	List(ctx context.Context, tenant, cursor string, limit int) (page []device.Registration, next string, err error)
 
+	// Label sets some labels and takes others away, in one step.
+	Label(ctx context.Context, id device.ID, set device.Labels, remove []string) (device.Registration, error)
+
 	RemoveCredential(ctx context.Context, id device.ID, credential string) (device.Registration, error)
 	Disable(ctx context.Context, id device.ID) (device.Registration, error)
 	Enable(ctx context.Context, id device.ID) (device.Registration, error)

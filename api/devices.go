@@ -38,6 +38,7 @@ func newPrincipal(tenant string, req *pb.CreateDeviceRequest) (device.NewPrincip
 	}
 	n := device.NewPrincipal{
 		ID: device.ID{Tenant: tenant, Device: req.GetDeviceId()}, Kind: kind, For: device.Pattern(req.GetPattern()),
+		Labels: req.GetLabels(),
 	}
 	if n.Key, err = parseKey(req.GetCertificateKey()); err != nil {
 		return n, err
@@ -179,18 +180,38 @@ func (d *devices) ListDevices(ctx context.Context, req *pb.ListDevicesRequest) (
 	if err != nil {
 		return nil, err
 	}
-	found, next, err := d.s.needs.Devices.List(ctx, tenant, after, limit)
+	selector, err := device.ParseSelector(req.GetSelector())
 	if err != nil {
 		return nil, err
 	}
 	resp := &pb.ListDevicesResponse{}
-	for _, r := range found {
-		resp.Devices = append(resp.Devices, deviceToProto(r))
+	for range maxListScan {
+		var found []device.Registration
+		if found, after, err = d.s.needs.Devices.List(ctx, tenant, after, limit); err != nil {
+			return nil, err
+		}
+		for _, r := range found {
+			if selector.Matches(r.Labels) {
+				resp.Devices = append(resp.Devices, deviceToProto(r))
+			}
+		}
+		if len(resp.Devices) > 0 || after == "" {
+			break
+		}
 	}
-	if next != "" {
-		resp.NextPageToken = nameToken(next)
+	if after != "" {
+		resp.NextPageToken = nameToken(after)
 	}
 	return resp, nil
+}
+
+// maxListScan bounds how many pages without a match one call looks through.
+const maxListScan = 20
+
+func (d *devices) UpdateLabels(ctx context.Context, req *pb.UpdateLabelsRequest) (*pb.Device, error) {
+	return one(ctx, req.GetName(), func(ctx context.Context, id device.ID) (device.Registration, error) {
+		return d.s.needs.Devices.Label(ctx, id, req.GetSet(), req.GetRemove())
+	})
 }
 
 // one answers a device by its resource name, as act leaves it.
@@ -220,6 +241,7 @@ func deviceToProto(r device.Registration) *pb.Device {
 		Name: DeviceName(r.ID.Tenant, r.ID.Device), Tenant: r.ID.Tenant, Device: r.ID.Device, Disabled: r.Disabled,
 		CreateTime: timestamppb.New(r.CreatedAt), UpdateTime: timestamppb.New(r.UpdatedAt),
 		Kind: kinds[r.Kind], Pattern: string(r.For),
+		Labels: r.Labels,
 	}
 	for _, c := range r.Credentials {
 		out.Credentials = append(out.Credentials, credentialToProto(c))

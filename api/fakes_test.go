@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -91,7 +92,7 @@ func (f *fakeDevices) Add(_ context.Context, n device.NewPrincipal) (device.Regi
 	if f.find(id) >= 0 {
 		return device.Registration{}, "", device.Errorf(device.Conflict, "device %s exists already", id)
 	}
-	r := device.Registration{ID: id, Kind: n.Kind, For: n.For, CreatedAt: time.Unix(1, 0), UpdatedAt: time.Unix(2, 0)}
+	r := device.Registration{ID: id, Kind: n.Kind, For: n.For, Labels: n.Labels, CreatedAt: time.Unix(1, 0), UpdatedAt: time.Unix(2, 0)}
 	f.have = append(f.have, r)
 	slices.SortFunc(f.have, func(a, b device.Registration) int { return cmp.Compare(a.ID.String(), b.ID.String()) })
 	if !n.Key.IsZero() {
@@ -147,6 +148,18 @@ func (f *fakeDevices) Get(_ context.Context, id device.ID) (device.Registration,
 		}
 	}
 	return f.with(id, func(int) {})
+}
+
+func (f *fakeDevices) Label(_ context.Context, id device.ID, set device.Labels, remove []string) (device.Registration, error) {
+	return f.with(id, func(i int) {
+		labels := device.Labels{}
+		maps.Copy(labels, f.have[i].Labels)
+		for _, key := range remove {
+			delete(labels, key)
+		}
+		maps.Copy(labels, set)
+		f.have[i].Labels = labels
+	})
 }
 
 func (f *fakeDevices) Disable(_ context.Context, id device.ID) (device.Registration, error) {

@@ -28,6 +28,7 @@ var callers = map[string][]device.Role{
 	pb.DeviceService_ListDevices_FullMethodName:        people,
 	pb.DeviceService_CreateDevice_FullMethodName:       operators,
 	pb.DeviceService_BatchCreateDevices_FullMethodName: operators,
+	pb.DeviceService_UpdateLabels_FullMethodName:       operators,
 	pb.DeviceService_DisableDevice_FullMethodName:      operators,
 	pb.DeviceService_EnableDevice_FullMethodName:       operators,
 	pb.DeviceService_DeleteDevice_FullMethodName:       operators,

@@ -247,3 +247,44 @@ func TestListCommands(t *testing.T) {
 		wantCode(t, err, codes.InvalidArgument)
 	}
 }
+
+func TestLabelsAndSelectors(t *testing.T) {
+	h, ctx := open(t), authorized(t)
+	client := pb.NewDeviceServiceClient(h.conn)
+	for i := range 30 {
+		labels := map[string]string{"number": fmt.Sprint(i)}
+		if i%10 == 7 {
+			labels["roof"] = ""
+		}
+		if _, err := client.CreateDevice(ctx, &pb.CreateDeviceRequest{Parent: "tenants/acme", DeviceId: fmt.Sprintf("d%02d", i), Labels: labels}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := client.UpdateLabels(ctx, &pb.UpdateLabelsRequest{Name: "tenants/acme/devices/d17", Set: map[string]string{"site": "rome"}, Remove: []string{"number"}})
+	if err != nil || len(d.GetLabels()) != 2 || d.GetLabels()["site"] != "rome" {
+		t.Errorf("labelled %v, %v", d, err)
+	}
+	for selector, want := range map[string]string{"roof": "d07 d17 d27", "roof,site!=rome": "d07 d27", "number in (3, 4)": "d03 d04", "number=99": ""} {
+		var got []string
+		req := &pb.ListDevicesRequest{Parent: "tenants/acme", PageSize: 4, Selector: selector}
+		for {
+			page, err := client.ListDevices(ctx, req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range page.GetDevices() {
+				got = append(got, d.GetDevice())
+			}
+			if req.PageToken = page.GetNextPageToken(); req.PageToken == "" {
+				break
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%q selects %v, want %s", selector, got, want)
+		}
+	}
+	_, err = client.ListDevices(ctx, &pb.ListDevicesRequest{Parent: "tenants/acme", Selector: "a b"})
+	wantCode(t, err, codes.InvalidArgument)
+	_, err = client.CreateDevice(ctx, &pb.CreateDeviceRequest{Parent: "tenants/acme", DeviceId: "x", Labels: map[string]string{"a b": ""}})
+	wantCode(t, err, codes.InvalidArgument)
+}

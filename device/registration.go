@@ -8,6 +8,8 @@ type NewPrincipal struct {
 	Kind PrincipalKind // "" is KindDevice
 	For  Pattern       // of a gateway, else empty
 
+	Labels Labels
+
 	// Key is of the client certificate it will show. Zero: a secret is
 	// generated instead, and answered once.
 	Key KeyHash
@@ -26,9 +28,11 @@ func (n NewPrincipal) Validate() error {
 	case n.Kind != KindGateway && n.For != "":
 		return Errorf(Invalid, "only a gateway has a pattern of devices it speaks for")
 	case n.For != "":
-		return n.For.Validate()
+		if err := n.For.Validate(); err != nil {
+			return err
+		}
 	}
-	return nil
+	return n.Labels.Validate()
 }
 
 // Registration is what the registry knows of a principal and may show: of its
@@ -37,6 +41,7 @@ type Registration struct {
 	ID          ID
 	Kind        PrincipalKind
 	For         Pattern
+	Labels      Labels
 	Disabled    bool // refused at every door, with the same words as an unknown one
 	CreatedAt   time.Time
 	UpdatedAt   time.Time // of the last change, a rotated secret included

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -28,7 +29,7 @@ func (r *Registry) Add(ctx context.Context, n device.NewPrincipal) (device.Regis
 		return device.Registration{}, "", err
 	}
 	now, secret := timestamp(), ""
-	rec := &record{Tenant: n.ID.Tenant, Device: n.ID.Device, Kind: n.Kind, For: n.For, Created: now, Updated: now}
+	rec := &record{Tenant: n.ID.Tenant, Device: n.ID.Device, Kind: n.Kind, For: n.For, Labels: n.Labels, Created: now, Updated: now}
 	if rec.Kind == "" {
 		rec.Kind = device.KindDevice
 	}
@@ -141,6 +142,22 @@ func (r *Registry) setDisabled(ctx context.Context, id device.ID, disabled bool)
 		changed := rec.Disabled != disabled
 		rec.Disabled = disabled
 		return changed, nil
+	})
+}
+
+// Label sets some labels of a principal and takes others away, in one step. It
+// is idempotent. Invalid as Labels.Validate says; NotFound when there is none.
+func (r *Registry) Label(ctx context.Context, id device.ID, set device.Labels, remove []string) (device.Registration, error) {
+	return r.update(ctx, id, func(rec *record) (bool, error) {
+		labels := device.Labels{}
+		maps.Copy(labels, rec.Labels)
+		for _, key := range remove {
+			delete(labels, key)
+		}
+		maps.Copy(labels, set)
+		changed := !maps.Equal(labels, rec.Labels)
+		rec.Labels = labels
+		return changed, labels.Validate()
 	})
 }
 

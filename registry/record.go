@@ -18,6 +18,7 @@ type record struct {
 	Device      string               `json:"device"`
 	Kind        device.PrincipalKind `json:"kind"`
 	For         device.Pattern       `json:"for,omitempty"`
+	Labels      device.Labels        `json:"labels,omitempty"`
 	Disabled    bool                 `json:"disabled,omitempty"`
 	Created     time.Time            `json:"created"`
 	Updated     time.Time            `json:"updated"`
@@ -62,7 +63,7 @@ func (r *record) id() device.ID { return device.ID{Tenant: r.Tenant, Device: r.D
 
 func (r *record) registration() device.Registration {
 	reg := device.Registration{
-		ID: r.id(), Kind: r.Kind, For: r.For, Disabled: r.Disabled, CreatedAt: r.Created, UpdatedAt: r.Updated,
+		ID: r.id(), Kind: r.Kind, For: r.For, Labels: r.Labels, Disabled: r.Disabled, CreatedAt: r.Created, UpdatedAt: r.Updated,
 	}
 	for _, c := range r.Credentials {
 		reg.Credentials = append(reg.Credentials, c.info())

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -147,9 +148,9 @@ func TestDeviceCommands(t *testing.T) {
 	}
 	s.ok(t, "device", "add", "a%b")
 	s.ok(t, "device", "disable", "dev1")
-	sameTable(t, s.ok(t, "device", "list"), "DEVICE  TENANT   KIND    FOR  STATE     CREATED                  CHANGED\n"+
-		"a%b     default  device  -    enabled   "+when+"  "+when+"\n"+
-		"dev1    default  device  -    disabled  "+when+"  "+when+"\n")
+	sameTable(t, s.ok(t, "device", "list"), "DEVICE  TENANT   KIND    FOR  STATE     CREATED                  CHANGED                  LABELS\n"+
+		"a%b     default  device  -    enabled   "+when+"  "+when+"  -\n"+
+		"dev1    default  device  -    disabled  "+when+"  "+when+"  -\n")
 	listed := objects(t, s.ok(t, "device", "list", "-o", "json"))
 	if len(listed) != 2 || listed[0]["name"] != "tenants/default/devices/a%25b" || listed[1]["disabled"] != true || listed[1]["secret"] != nil {
 		t.Errorf("listed %v", listed)
@@ -168,6 +169,40 @@ func TestDeviceCommands(t *testing.T) {
 	for _, args := range [][]string{{"device", "rm", "dev1"}, {"device", "show", "dev1"}, {"device", "add", "dev2@acme"}, {"device", "add", "a/b"}, {"device", "add", "telemetry"}} {
 		if out, errs, code := s.line(t, args...); code != 1 || out != "" || errs == "" || strings.Contains(errs, "rpc error") {
 			t.Errorf("%v: %q, %q, %d", args, out, errs, code)
+		}
+	}
+}
+
+func TestLabelCommands(t *testing.T) {
+	s := serveAPI(t)
+	s.ok(t, "device", "add", "dev1", "--label", "site=berlin", "--label", "roof")
+	s.ok(t, "device", "add", "dev2")
+	if got := objects(t, s.ok(t, "device", "label", "dev2", "site=rome", "model=t-1", "roof-", "-o", "json")); fmt.Sprint(got[0]["labels"]) != "map[model:t-1 site:rome]" {
+		t.Errorf("labelled %v", got)
+	}
+	if out := s.ok(t, "device", "label", "dev1", "roof-"); !strings.HasSuffix(out, "  site=berlin\n") {
+		t.Errorf("printed %q", out)
+	}
+	if got := objects(t, s.ok(t, "device", "list", "--selector", "site in (rome,paris)", "-o", "json")); len(got) != 1 || got[0]["device"] != "dev2" {
+		t.Errorf("listed %v", got)
+	}
+	if _, note, _ := s.line(t, "device", "list", "--selector", "roof"); !strings.Contains(note, "No device of tenant default matches") {
+		t.Errorf("noted %q", note)
+	}
+	file := filepath.Join(t.TempDir(), "devices")
+	if err := os.WriteFile(file, []byte(`{"device":"dev3","labels":{"roof":"","site":"oslo"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.ok(t, "device", "import", file)
+	if got := objects(t, s.ok(t, "device", "list", "-l", "roof", "-o", "json")); len(got) != 1 || got[0]["device"] != "dev3" {
+		t.Errorf("listed %v", got)
+	}
+	for _, args := range [][]string{
+		{"device", "label", "dev1", "a b"}, {"device", "label", "dev1", "a=1", "a=2"}, {"device", "label", "nosuch", "a"},
+		{"device", "list", "--selector", "a b"}, {"device", "add", "dev4", "--label", "=x"},
+	} {
+		if _, errs, code := s.line(t, args...); code != 1 || errs == "" || strings.Contains(errs, "rpc error") {
+			t.Errorf("%v: %q, %d", args, errs, code)
 		}
 	}
 }

@@ -229,7 +229,7 @@ func TestCommandsCommands(t *testing.T) {
 // TestHelpIsThere holds every command to a help text with an example.
 func TestHelpIsThere(t *testing.T) {
 	for _, args := range []string{
-		"device add", "device list", "device show", "device disable", "device enable", "device rm", "device rotate",
+		"device add", "device label", "device list", "device show", "device disable", "device enable", "device rm", "device rotate",
 		"device import", "device credential add", "device credential rm", "token create", "token list", "token rm",
 		"deadletter list", "deadletter show", "deadletter replay", "deadletter purge", "status", "config check", "config example",
 		"send", "call", "commands list", "commands show", "commands watch", "commands cancel", "query", "latest", "tail", "presence",

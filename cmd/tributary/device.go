@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/tributary-iot/tributary/api"
+	"github.com/tributary-iot/tributary/device"
 	pb "github.com/tributary-iot/tributary/proto/tributary/v1"
 )
 
@@ -16,6 +17,7 @@ import (
 type deviceCmd struct {
 	Add        deviceAddCmd     `cmd:"" help:"Register a device, gateway or application and print its secret, once."`
 	Import     deviceImportCmd  `cmd:"" help:"Register many at once from a file and print their secrets."`
+	Label      deviceLabelCmd   `cmd:"" help:"Say what a device is, so that many can be meant at once."`
 	List       deviceListCmd    `cmd:"" help:"Print the devices of a tenant."`
 	Show       deviceShowCmd    `cmd:"" help:"Print one device, its credentials and where it is connected."`
 	Disable    deviceDisableCmd `cmd:"" help:"Refuse a device from now on and end its connections; its credentials are kept."`
@@ -42,9 +44,10 @@ func (d *deviceArg) act(app *kong.Context, do func(*client, string) error) error
 
 type deviceAddCmd struct {
 	deviceArg
-	Kind string   `enum:"device,gateway,application" default:"device" help:"device: speaks for itself. gateway: also for the devices of --for. application: reads telemetry, sends commands, speaks for no device."`
-	Cert certFile `placeholder:"FILE" help:"PEM file of the client certificate it will show; then no secret is made. Its key counts: a renewed certificate of the same key goes on working."`
-	For  string   `placeholder:"PATTERN" help:"Devices a gateway may speak for: names separated by commas, where * stands for any characters, such as floor1-*,roof."`
+	Kind   string   `enum:"device,gateway,application" default:"device" help:"device: speaks for itself. gateway: also for the devices of --for. application: reads telemetry, sends commands, speaks for no device."`
+	Cert   certFile `placeholder:"FILE" help:"PEM file of the client certificate it will show; then no secret is made. Its key counts: a renewed certificate of the same key goes on working."`
+	Labels []string `name:"label" env:"-" placeholder:"K=V" help:"A label, or the name of a group it is in; may be said again."`
+	For    string   `placeholder:"PATTERN" help:"Devices a gateway may speak for: names separated by commas, where * stands for any characters, such as floor1-*,roof."`
 }
 
 // Help is shown by `tributary device add --help`.
@@ -66,10 +69,14 @@ func (d *deviceAddCmd) Run(ctx context.Context, app *kong.Context) error {
 	if err != nil {
 		return err
 	}
+	labels, _, err := parseLabels(d.Labels)
+	if err != nil {
+		return err
+	}
 	return d.with(app, func(c *client) error {
 		made, err := c.devices.CreateDevice(ctx, &pb.CreateDeviceRequest{
 			Parent: api.TenantName(id.Tenant), DeviceId: id.Device,
-			Kind: kindToProto(d.Kind), Pattern: d.For, CertificateKey: d.Cert.key,
+			Kind: kindToProto(d.Kind), Pattern: d.For, CertificateKey: d.Cert.key, Labels: labels,
 		})
 		if err == nil && made.GetSecret() == "" {
 			return c.printDevice(made, nil)
@@ -100,14 +107,18 @@ func (d *deviceRotateCmd) Run(ctx context.Context, app *kong.Context) error {
 	})
 }
 
-type deviceListCmd struct{ clientFlags }
+type deviceListCmd struct {
+	clientFlags
+	Selector string `env:"-" short:"l" placeholder:"SELECTOR" help:"Only devices whose labels match: k=v, k!=v, k in (a,b), k notin (a,b), group, !group; all of them, separated by commas."`
+}
 
 // Help is shown by `tributary device list --help`.
 func (deviceListCmd) Help() string {
 	return `Up to 1,000 devices are sorted by name; of more, each 1,000 are.
 
 Example:
-  tributary device list --tenant acme -o json`
+  tributary device list --tenant acme -o json
+  tributary device list --selector 'site in (berlin,paris),!retired'`
 }
 
 // Run prints all pages.
@@ -116,7 +127,7 @@ func (d *deviceListCmd) Run(ctx context.Context, app *kong.Context) error {
 		c.deviceHead()
 		for token := ""; ; {
 			page, err := c.devices.ListDevices(ctx, &pb.ListDevicesRequest{
-				Parent: api.TenantName(d.Tenant), PageSize: 1000, PageToken: token,
+				Parent: api.TenantName(d.Tenant), PageSize: 1000, PageToken: token, Selector: d.Selector,
 			})
 			if err != nil {
 				return err
@@ -131,6 +142,10 @@ func (d *deviceListCmd) Run(ctx context.Context, app *kong.Context) error {
 			}
 		}
 		if c.out.headless() {
+			if d.Selector != "" {
+				c.out.none("No device of tenant %s matches; `tributary device label` labels one.", d.Tenant)
+				return nil
+			}
 			c.out.none("No devices of tenant %s yet: `tributary device add NAME%s` makes one.", d.Tenant, d.again())
 		}
 		return nil
@@ -245,7 +260,7 @@ func (c *client) printDevice(d *pb.Device, err error) error {
 }
 
 func (c *client) deviceHead() {
-	c.out.head("DEVICE", "TENANT", "KIND", "FOR", "STATE", "CREATED", "CHANGED")
+	c.out.head("DEVICE", "TENANT", "KIND", "FOR", "STATE", "CREATED", "CHANGED", "LABELS")
 }
 
 func (c *client) deviceRow(d *pb.Device) error {
@@ -257,7 +272,7 @@ func (c *client) deviceRow(d *pb.Device) error {
 		state = "disabled"
 	}
 	return c.out.row(d.GetDevice(), d.GetTenant(), kindWord(d.GetKind()), orDash(d.GetPattern()), state,
-		moment(d.GetCreateTime()), moment(d.GetUpdateTime()))
+		moment(d.GetCreateTime()), moment(d.GetUpdateTime()), orDash(device.Labels(d.GetLabels()).String()))
 }
 
 // kindToProto reads a kind as it is typed; the command line has checked it.

@@ -36,6 +36,7 @@ func (deviceImportCmd) Help() string {
   thermo-1
   {"device":"gateway-1","kind":"gateway","for":"floor1-*"}
   {"device":"thermo-2","certificate_sha256":"<SHA-256 of its key, 64 hex digits>"}
+  {"device":"thermo-3","labels":{"site":"berlin","roof":""}}
 Empty lines are skipped. Secrets are printed as they are made, this once, one
 device a line: keep the output. A device that cannot be registered (its name is
 taken) is reported on standard error and the rest goes on; the exit code is then
@@ -175,20 +176,21 @@ func (d *deviceImportCmd) parse(line string) (tenant string, request *pb.CreateD
 		Kind   string         `json:"kind"`
 		For    device.Pattern `json:"for"`
 		Key    string         `json:"certificate_sha256"`
+		Labels device.Labels  `json:"labels"`
 	}{Device: line}
 	if strings.HasPrefix(line, "{") {
 		given.Device = ""
 		decoder := json.NewDecoder(strings.NewReader(line))
 		decoder.DisallowUnknownFields()
 		if err := decoder.Decode(&given); err != nil {
-			return "", nil, fmt.Errorf("not an object with device, kind, for and certificate_sha256: %w", err)
+			return "", nil, fmt.Errorf("not an object with device, kind, for, certificate_sha256 and labels: %w", err)
 		}
 	}
 	id, err := d.device(given.Device)
 	if err != nil {
 		return "", nil, err
 	}
-	n := device.NewPrincipal{ID: id, Kind: device.PrincipalKind(given.Kind), For: given.For}
+	n := device.NewPrincipal{ID: id, Kind: device.PrincipalKind(given.Kind), For: given.For, Labels: given.Labels}
 	if given.Key != "" {
 		if n.Key, err = device.ParseKeyHash(given.Key); err != nil {
 			return "", nil, err
@@ -196,5 +198,6 @@ func (d *deviceImportCmd) parse(line string) (tenant string, request *pb.CreateD
 	}
 	return id.Tenant, &pb.CreateDeviceRequest{
 		DeviceId: id.Device, Kind: kindToProto(given.Kind), Pattern: string(given.For), CertificateKey: given.Key,
+		Labels: given.Labels,
 	}, n.Validate()
 }

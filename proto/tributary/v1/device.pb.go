@@ -171,7 +171,11 @@ type Device struct {
 	// "*" stands for any characters: "floor1-*,roof".
 	Pattern string `protobuf:"bytes,9,opt,name=pattern,proto3" json:"pattern,omitempty"`
 	// Output only.
-	Credentials   []*Credential `protobuf:"bytes,10,rep,name=credentials,proto3" json:"credentials,omitempty"`
+	Credentials []*Credential `protobuf:"bytes,10,rep,name=credentials,proto3" json:"credentials,omitempty"`
+	// What the device is, so that many can be meant at once. Keys have 1 to 63
+	// letters, digits and - _ . / and values at most 63 of the same but /, letters
+	// or digits at both ends; at most 64. A label without a value is a group.
+	Labels        map[string]string `protobuf:"bytes,11,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -276,6 +280,13 @@ func (x *Device) GetCredentials() []*Credential {
 	return nil
 }
 
+func (x *Device) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
 type CreateDeviceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "tenants/{tenant}".
@@ -287,8 +298,10 @@ type CreateDeviceRequest struct {
 	// Of the client certificate it will show, as Credential.certificate_key; then
 	// no secret is made.
 	CertificateKey string `protobuf:"bytes,5,opt,name=certificate_key,json=certificateKey,proto3" json:"certificate_key,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// As Device.labels.
+	Labels        map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateDeviceRequest) Reset() {
@@ -354,6 +367,13 @@ func (x *CreateDeviceRequest) GetCertificateKey() string {
 		return x.CertificateKey
 	}
 	return ""
+}
+
+func (x *CreateDeviceRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
 }
 
 type BatchCreateDevicesRequest struct {
@@ -748,8 +768,13 @@ type ListDevicesRequest struct {
 	// "tenants/{tenant}".
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
 	// Default 100, at most 1,000.
-	PageSize      int32  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageSize  int32  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only devices whose labels match, in the form of Kubernetes' label selectors:
+	// "k=v,k2!=v2,k3 in (a,b),k4 notin (c),group,!other". All requirements have to
+	// hold. A page may then hold fewer devices than asked for, also none, and still
+	// be followed by another.
+	Selector      string `protobuf:"bytes,4,opt,name=selector,proto3" json:"selector,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -801,6 +826,13 @@ func (x *ListDevicesRequest) GetPageSize() int32 {
 func (x *ListDevicesRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListDevicesRequest) GetSelector() string {
+	if x != nil {
+		return x.Selector
 	}
 	return ""
 }
@@ -858,6 +890,69 @@ func (x *ListDevicesResponse) GetNextPageToken() string {
 	return ""
 }
 
+type UpdateLabelsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "tenants/{tenant}/devices/{device}".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Given these values, whatever they had.
+	Set map[string]string `protobuf:"bytes,2,rep,name=set,proto3" json:"set,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Keys of labels taken away; one that is not there is no error.
+	Remove        []string `protobuf:"bytes,3,rep,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateLabelsRequest) Reset() {
+	*x = UpdateLabelsRequest{}
+	mi := &file_tributary_v1_device_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateLabelsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateLabelsRequest) ProtoMessage() {}
+
+func (x *UpdateLabelsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_device_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateLabelsRequest.ProtoReflect.Descriptor instead.
+func (*UpdateLabelsRequest) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *UpdateLabelsRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UpdateLabelsRequest) GetSet() map[string]string {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *UpdateLabelsRequest) GetRemove() []string {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
+}
+
 type DisableDeviceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -867,7 +962,7 @@ type DisableDeviceRequest struct {
 
 func (x *DisableDeviceRequest) Reset() {
 	*x = DisableDeviceRequest{}
-	mi := &file_tributary_v1_device_proto_msgTypes[12]
+	mi := &file_tributary_v1_device_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +974,7 @@ func (x *DisableDeviceRequest) String() string {
 func (*DisableDeviceRequest) ProtoMessage() {}
 
 func (x *DisableDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_device_proto_msgTypes[12]
+	mi := &file_tributary_v1_device_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +987,7 @@ func (x *DisableDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableDeviceRequest.ProtoReflect.Descriptor instead.
 func (*DisableDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_device_proto_rawDescGZIP(), []int{12}
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DisableDeviceRequest) GetName() string {
@@ -911,7 +1006,7 @@ type EnableDeviceRequest struct {
 
 func (x *EnableDeviceRequest) Reset() {
 	*x = EnableDeviceRequest{}
-	mi := &file_tributary_v1_device_proto_msgTypes[13]
+	mi := &file_tributary_v1_device_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +1018,7 @@ func (x *EnableDeviceRequest) String() string {
 func (*EnableDeviceRequest) ProtoMessage() {}
 
 func (x *EnableDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_device_proto_msgTypes[13]
+	mi := &file_tributary_v1_device_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +1031,7 @@ func (x *EnableDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnableDeviceRequest.ProtoReflect.Descriptor instead.
 func (*EnableDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_device_proto_rawDescGZIP(), []int{13}
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *EnableDeviceRequest) GetName() string {
@@ -955,7 +1050,7 @@ type DeleteDeviceRequest struct {
 
 func (x *DeleteDeviceRequest) Reset() {
 	*x = DeleteDeviceRequest{}
-	mi := &file_tributary_v1_device_proto_msgTypes[14]
+	mi := &file_tributary_v1_device_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -967,7 +1062,7 @@ func (x *DeleteDeviceRequest) String() string {
 func (*DeleteDeviceRequest) ProtoMessage() {}
 
 func (x *DeleteDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_device_proto_msgTypes[14]
+	mi := &file_tributary_v1_device_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -980,7 +1075,7 @@ func (x *DeleteDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDeviceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_device_proto_rawDescGZIP(), []int{14}
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteDeviceRequest) GetName() string {
@@ -1001,7 +1096,7 @@ type RotateSecretRequest struct {
 
 func (x *RotateSecretRequest) Reset() {
 	*x = RotateSecretRequest{}
-	mi := &file_tributary_v1_device_proto_msgTypes[15]
+	mi := &file_tributary_v1_device_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1013,7 +1108,7 @@ func (x *RotateSecretRequest) String() string {
 func (*RotateSecretRequest) ProtoMessage() {}
 
 func (x *RotateSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_device_proto_msgTypes[15]
+	mi := &file_tributary_v1_device_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1026,7 +1121,7 @@ func (x *RotateSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateSecretRequest.ProtoReflect.Descriptor instead.
 func (*RotateSecretRequest) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_device_proto_rawDescGZIP(), []int{15}
+	return file_tributary_v1_device_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RotateSecretRequest) GetName() string {
@@ -1055,7 +1150,7 @@ const file_tributary_v1_device_proto_rawDesc = "" +
 	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12;\n" +
 	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"\x81\x03\n" +
+	"expireTime\"\xf6\x03\n" +
 	"\x06Device\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x16\n" +
@@ -1069,13 +1164,21 @@ const file_tributary_v1_device_proto_rawDesc = "" +
 	"\x04kind\x18\b \x01(\x0e2\x1b.tributary.v1.PrincipalKindR\x04kind\x12\x18\n" +
 	"\apattern\x18\t \x01(\tR\apattern\x12:\n" +
 	"\vcredentials\x18\n" +
-	" \x03(\v2\x18.tributary.v1.CredentialR\vcredentials\"\xbe\x01\n" +
+	" \x03(\v2\x18.tributary.v1.CredentialR\vcredentials\x128\n" +
+	"\x06labels\x18\v \x03(\v2 .tributary.v1.Device.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc0\x02\n" +
 	"\x13CreateDeviceRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x1b\n" +
 	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\x12/\n" +
 	"\x04kind\x18\x03 \x01(\x0e2\x1b.tributary.v1.PrincipalKindR\x04kind\x12\x18\n" +
 	"\apattern\x18\x04 \x01(\tR\apattern\x12'\n" +
-	"\x0fcertificate_key\x18\x05 \x01(\tR\x0ecertificateKey\"r\n" +
+	"\x0fcertificate_key\x18\x05 \x01(\tR\x0ecertificateKey\x12E\n" +
+	"\x06labels\x18\x06 \x03(\v2-.tributary.v1.CreateDeviceRequest.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"r\n" +
 	"\x19BatchCreateDevicesRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12=\n" +
 	"\brequests\x18\x02 \x03(\v2!.tributary.v1.CreateDeviceRequestR\brequests\"^\n" +
@@ -1097,15 +1200,23 @@ const file_tributary_v1_device_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
 	"\rcredential_id\x18\x02 \x01(\tR\fcredentialId\"&\n" +
 	"\x10GetDeviceRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"h\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x84\x01\n" +
 	"\x12ListDevicesRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken\"m\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\x12\x1a\n" +
+	"\bselector\x18\x04 \x01(\tR\bselector\"m\n" +
 	"\x13ListDevicesResponse\x12.\n" +
 	"\adevices\x18\x01 \x03(\v2\x14.tributary.v1.DeviceR\adevices\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"*\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb7\x01\n" +
+	"\x13UpdateLabelsRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12<\n" +
+	"\x03set\x18\x02 \x03(\v2*.tributary.v1.UpdateLabelsRequest.SetEntryR\x03set\x12\x16\n" +
+	"\x06remove\x18\x03 \x03(\tR\x06remove\x1a6\n" +
+	"\bSetEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"*\n" +
 	"\x14DisableDeviceRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\")\n" +
 	"\x13EnableDeviceRequest\x12\x12\n" +
@@ -1119,13 +1230,13 @@ const file_tributary_v1_device_proto_rawDesc = "" +
 	"\x1aPRINCIPAL_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15PRINCIPAL_KIND_DEVICE\x10\x01\x12\x1a\n" +
 	"\x16PRINCIPAL_KIND_GATEWAY\x10\x02\x12\x1e\n" +
-	"\x1aPRINCIPAL_KIND_APPLICATION\x10\x032\x9a\n" +
-	"\n" +
+	"\x1aPRINCIPAL_KIND_APPLICATION\x10\x032\x9b\v\n" +
 	"\rDeviceService\x12r\n" +
 	"\fCreateDevice\x12!.tributary.v1.CreateDeviceRequest\x1a\x14.tributary.v1.Device\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/{parent=tenants/*}/devices\x12\x9e\x01\n" +
 	"\x12BatchCreateDevices\x12'.tributary.v1.BatchCreateDevicesRequest\x1a(.tributary.v1.BatchCreateDevicesResponse\"5\x82\xd3\xe4\x93\x02/:\x01*\"*/v1/{parent=tenants/*}/devices:batchCreate\x12i\n" +
 	"\tGetDevice\x12\x1e.tributary.v1.GetDeviceRequest\x1a\x14.tributary.v1.Device\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{name=tenants/*/devices/*}\x12z\n" +
-	"\vListDevices\x12 .tributary.v1.ListDevicesRequest\x1a!.tributary.v1.ListDevicesResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{parent=tenants/*}/devices\x12|\n" +
+	"\vListDevices\x12 .tributary.v1.ListDevicesRequest\x1a!.tributary.v1.ListDevicesResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{parent=tenants/*}/devices\x12\x7f\n" +
+	"\fUpdateLabels\x12!.tributary.v1.UpdateLabelsRequest\x1a\x14.tributary.v1.Device\"6\x82\xd3\xe4\x93\x020:\x01*\"+/v1/{name=tenants/*/devices/*}:updateLabels\x12|\n" +
 	"\rDisableDevice\x12\".tributary.v1.DisableDeviceRequest\x1a\x14.tributary.v1.Device\"1\x82\xd3\xe4\x93\x02+:\x01*\"&/v1/{name=tenants/*/devices/*}:disable\x12y\n" +
 	"\fEnableDevice\x12!.tributary.v1.EnableDeviceRequest\x1a\x14.tributary.v1.Device\"0\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{name=tenants/*/devices/*}:enable\x12q\n" +
 	"\fDeleteDevice\x12!.tributary.v1.DeleteDeviceRequest\x1a\x16.google.protobuf.Empty\"&\x82\xd3\xe4\x93\x02 *\x1e/v1/{name=tenants/*/devices/*}\x12\x91\x01\n" +
@@ -1146,7 +1257,7 @@ func file_tributary_v1_device_proto_rawDescGZIP() []byte {
 }
 
 var file_tributary_v1_device_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tributary_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_tributary_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_tributary_v1_device_proto_goTypes = []any{
 	(PrincipalKind)(0),                 // 0: tributary.v1.PrincipalKind
 	(*Credential)(nil),                 // 1: tributary.v1.Credential
@@ -1161,53 +1272,62 @@ var file_tributary_v1_device_proto_goTypes = []any{
 	(*GetDeviceRequest)(nil),           // 10: tributary.v1.GetDeviceRequest
 	(*ListDevicesRequest)(nil),         // 11: tributary.v1.ListDevicesRequest
 	(*ListDevicesResponse)(nil),        // 12: tributary.v1.ListDevicesResponse
-	(*DisableDeviceRequest)(nil),       // 13: tributary.v1.DisableDeviceRequest
-	(*EnableDeviceRequest)(nil),        // 14: tributary.v1.EnableDeviceRequest
-	(*DeleteDeviceRequest)(nil),        // 15: tributary.v1.DeleteDeviceRequest
-	(*RotateSecretRequest)(nil),        // 16: tributary.v1.RotateSecretRequest
-	(*timestamppb.Timestamp)(nil),      // 17: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 18: google.protobuf.Duration
-	(*emptypb.Empty)(nil),              // 19: google.protobuf.Empty
+	(*UpdateLabelsRequest)(nil),        // 13: tributary.v1.UpdateLabelsRequest
+	(*DisableDeviceRequest)(nil),       // 14: tributary.v1.DisableDeviceRequest
+	(*EnableDeviceRequest)(nil),        // 15: tributary.v1.EnableDeviceRequest
+	(*DeleteDeviceRequest)(nil),        // 16: tributary.v1.DeleteDeviceRequest
+	(*RotateSecretRequest)(nil),        // 17: tributary.v1.RotateSecretRequest
+	nil,                                // 18: tributary.v1.Device.LabelsEntry
+	nil,                                // 19: tributary.v1.CreateDeviceRequest.LabelsEntry
+	nil,                                // 20: tributary.v1.UpdateLabelsRequest.SetEntry
+	(*timestamppb.Timestamp)(nil),      // 21: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 22: google.protobuf.Duration
+	(*emptypb.Empty)(nil),              // 23: google.protobuf.Empty
 }
 var file_tributary_v1_device_proto_depIdxs = []int32{
-	17, // 0: tributary.v1.Credential.create_time:type_name -> google.protobuf.Timestamp
-	17, // 1: tributary.v1.Credential.expire_time:type_name -> google.protobuf.Timestamp
-	17, // 2: tributary.v1.Device.create_time:type_name -> google.protobuf.Timestamp
-	17, // 3: tributary.v1.Device.update_time:type_name -> google.protobuf.Timestamp
+	21, // 0: tributary.v1.Credential.create_time:type_name -> google.protobuf.Timestamp
+	21, // 1: tributary.v1.Credential.expire_time:type_name -> google.protobuf.Timestamp
+	21, // 2: tributary.v1.Device.create_time:type_name -> google.protobuf.Timestamp
+	21, // 3: tributary.v1.Device.update_time:type_name -> google.protobuf.Timestamp
 	0,  // 4: tributary.v1.Device.kind:type_name -> tributary.v1.PrincipalKind
 	1,  // 5: tributary.v1.Device.credentials:type_name -> tributary.v1.Credential
-	0,  // 6: tributary.v1.CreateDeviceRequest.kind:type_name -> tributary.v1.PrincipalKind
-	3,  // 7: tributary.v1.BatchCreateDevicesRequest.requests:type_name -> tributary.v1.CreateDeviceRequest
-	6,  // 8: tributary.v1.BatchCreateDevicesResponse.results:type_name -> tributary.v1.BatchCreateDevicesResult
-	2,  // 9: tributary.v1.BatchCreateDevicesResult.device:type_name -> tributary.v1.Device
-	1,  // 10: tributary.v1.AddCredentialResponse.credential:type_name -> tributary.v1.Credential
-	2,  // 11: tributary.v1.ListDevicesResponse.devices:type_name -> tributary.v1.Device
-	18, // 12: tributary.v1.RotateSecretRequest.overlap:type_name -> google.protobuf.Duration
-	3,  // 13: tributary.v1.DeviceService.CreateDevice:input_type -> tributary.v1.CreateDeviceRequest
-	4,  // 14: tributary.v1.DeviceService.BatchCreateDevices:input_type -> tributary.v1.BatchCreateDevicesRequest
-	10, // 15: tributary.v1.DeviceService.GetDevice:input_type -> tributary.v1.GetDeviceRequest
-	11, // 16: tributary.v1.DeviceService.ListDevices:input_type -> tributary.v1.ListDevicesRequest
-	13, // 17: tributary.v1.DeviceService.DisableDevice:input_type -> tributary.v1.DisableDeviceRequest
-	14, // 18: tributary.v1.DeviceService.EnableDevice:input_type -> tributary.v1.EnableDeviceRequest
-	15, // 19: tributary.v1.DeviceService.DeleteDevice:input_type -> tributary.v1.DeleteDeviceRequest
-	7,  // 20: tributary.v1.DeviceService.AddCredential:input_type -> tributary.v1.AddCredentialRequest
-	9,  // 21: tributary.v1.DeviceService.RemoveCredential:input_type -> tributary.v1.RemoveCredentialRequest
-	16, // 22: tributary.v1.DeviceService.RotateSecret:input_type -> tributary.v1.RotateSecretRequest
-	2,  // 23: tributary.v1.DeviceService.CreateDevice:output_type -> tributary.v1.Device
-	5,  // 24: tributary.v1.DeviceService.BatchCreateDevices:output_type -> tributary.v1.BatchCreateDevicesResponse
-	2,  // 25: tributary.v1.DeviceService.GetDevice:output_type -> tributary.v1.Device
-	12, // 26: tributary.v1.DeviceService.ListDevices:output_type -> tributary.v1.ListDevicesResponse
-	2,  // 27: tributary.v1.DeviceService.DisableDevice:output_type -> tributary.v1.Device
-	2,  // 28: tributary.v1.DeviceService.EnableDevice:output_type -> tributary.v1.Device
-	19, // 29: tributary.v1.DeviceService.DeleteDevice:output_type -> google.protobuf.Empty
-	8,  // 30: tributary.v1.DeviceService.AddCredential:output_type -> tributary.v1.AddCredentialResponse
-	2,  // 31: tributary.v1.DeviceService.RemoveCredential:output_type -> tributary.v1.Device
-	2,  // 32: tributary.v1.DeviceService.RotateSecret:output_type -> tributary.v1.Device
-	23, // [23:33] is the sub-list for method output_type
-	13, // [13:23] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	18, // 6: tributary.v1.Device.labels:type_name -> tributary.v1.Device.LabelsEntry
+	0,  // 7: tributary.v1.CreateDeviceRequest.kind:type_name -> tributary.v1.PrincipalKind
+	19, // 8: tributary.v1.CreateDeviceRequest.labels:type_name -> tributary.v1.CreateDeviceRequest.LabelsEntry
+	3,  // 9: tributary.v1.BatchCreateDevicesRequest.requests:type_name -> tributary.v1.CreateDeviceRequest
+	6,  // 10: tributary.v1.BatchCreateDevicesResponse.results:type_name -> tributary.v1.BatchCreateDevicesResult
+	2,  // 11: tributary.v1.BatchCreateDevicesResult.device:type_name -> tributary.v1.Device
+	1,  // 12: tributary.v1.AddCredentialResponse.credential:type_name -> tributary.v1.Credential
+	2,  // 13: tributary.v1.ListDevicesResponse.devices:type_name -> tributary.v1.Device
+	20, // 14: tributary.v1.UpdateLabelsRequest.set:type_name -> tributary.v1.UpdateLabelsRequest.SetEntry
+	22, // 15: tributary.v1.RotateSecretRequest.overlap:type_name -> google.protobuf.Duration
+	3,  // 16: tributary.v1.DeviceService.CreateDevice:input_type -> tributary.v1.CreateDeviceRequest
+	4,  // 17: tributary.v1.DeviceService.BatchCreateDevices:input_type -> tributary.v1.BatchCreateDevicesRequest
+	10, // 18: tributary.v1.DeviceService.GetDevice:input_type -> tributary.v1.GetDeviceRequest
+	11, // 19: tributary.v1.DeviceService.ListDevices:input_type -> tributary.v1.ListDevicesRequest
+	13, // 20: tributary.v1.DeviceService.UpdateLabels:input_type -> tributary.v1.UpdateLabelsRequest
+	14, // 21: tributary.v1.DeviceService.DisableDevice:input_type -> tributary.v1.DisableDeviceRequest
+	15, // 22: tributary.v1.DeviceService.EnableDevice:input_type -> tributary.v1.EnableDeviceRequest
+	16, // 23: tributary.v1.DeviceService.DeleteDevice:input_type -> tributary.v1.DeleteDeviceRequest
+	7,  // 24: tributary.v1.DeviceService.AddCredential:input_type -> tributary.v1.AddCredentialRequest
+	9,  // 25: tributary.v1.DeviceService.RemoveCredential:input_type -> tributary.v1.RemoveCredentialRequest
+	17, // 26: tributary.v1.DeviceService.RotateSecret:input_type -> tributary.v1.RotateSecretRequest
+	2,  // 27: tributary.v1.DeviceService.CreateDevice:output_type -> tributary.v1.Device
+	5,  // 28: tributary.v1.DeviceService.BatchCreateDevices:output_type -> tributary.v1.BatchCreateDevicesResponse
+	2,  // 29: tributary.v1.DeviceService.GetDevice:output_type -> tributary.v1.Device
+	12, // 30: tributary.v1.DeviceService.ListDevices:output_type -> tributary.v1.ListDevicesResponse
+	2,  // 31: tributary.v1.DeviceService.UpdateLabels:output_type -> tributary.v1.Device
+	2,  // 32: tributary.v1.DeviceService.DisableDevice:output_type -> tributary.v1.Device
+	2,  // 33: tributary.v1.DeviceService.EnableDevice:output_type -> tributary.v1.Device
+	23, // 34: tributary.v1.DeviceService.DeleteDevice:output_type -> google.protobuf.Empty
+	8,  // 35: tributary.v1.DeviceService.AddCredential:output_type -> tributary.v1.AddCredentialResponse
+	2,  // 36: tributary.v1.DeviceService.RemoveCredential:output_type -> tributary.v1.Device
+	2,  // 37: tributary.v1.DeviceService.RotateSecret:output_type -> tributary.v1.Device
+	27, // [27:38] is the sub-list for method output_type
+	16, // [16:27] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_tributary_v1_device_proto_init() }
@@ -1225,7 +1345,7 @@ func file_tributary_v1_device_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tributary_v1_device_proto_rawDesc), len(file_tributary_v1_device_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

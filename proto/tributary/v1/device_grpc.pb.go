@@ -24,6 +24,7 @@ const (
 	DeviceService_BatchCreateDevices_FullMethodName = "/tributary.v1.DeviceService/BatchCreateDevices"
 	DeviceService_GetDevice_FullMethodName          = "/tributary.v1.DeviceService/GetDevice"
 	DeviceService_ListDevices_FullMethodName        = "/tributary.v1.DeviceService/ListDevices"
+	DeviceService_UpdateLabels_FullMethodName       = "/tributary.v1.DeviceService/UpdateLabels"
 	DeviceService_DisableDevice_FullMethodName      = "/tributary.v1.DeviceService/DisableDevice"
 	DeviceService_EnableDevice_FullMethodName       = "/tributary.v1.DeviceService/EnableDevice"
 	DeviceService_DeleteDevice_FullMethodName       = "/tributary.v1.DeviceService/DeleteDevice"
@@ -47,6 +48,8 @@ type DeviceServiceClient interface {
 	BatchCreateDevices(ctx context.Context, in *BatchCreateDevicesRequest, opts ...grpc.CallOption) (*BatchCreateDevicesResponse, error)
 	GetDevice(ctx context.Context, in *GetDeviceRequest, opts ...grpc.CallOption) (*Device, error)
 	ListDevices(ctx context.Context, in *ListDevicesRequest, opts ...grpc.CallOption) (*ListDevicesResponse, error)
+	// UpdateLabels sets some labels of a device and takes others away, in one step.
+	UpdateLabels(ctx context.Context, in *UpdateLabelsRequest, opts ...grpc.CallOption) (*Device, error)
 	// DisableDevice refuses the device from now on and ends its connections, and
 	// EnableDevice lets it in again.
 	DisableDevice(ctx context.Context, in *DisableDeviceRequest, opts ...grpc.CallOption) (*Device, error)
@@ -105,6 +108,16 @@ func (c *deviceServiceClient) ListDevices(ctx context.Context, in *ListDevicesRe
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListDevicesResponse)
 	err := c.cc.Invoke(ctx, DeviceService_ListDevices_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *deviceServiceClient) UpdateLabels(ctx context.Context, in *UpdateLabelsRequest, opts ...grpc.CallOption) (*Device, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Device)
+	err := c.cc.Invoke(ctx, DeviceService_UpdateLabels_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -186,6 +199,8 @@ type DeviceServiceServer interface {
 	BatchCreateDevices(context.Context, *BatchCreateDevicesRequest) (*BatchCreateDevicesResponse, error)
 	GetDevice(context.Context, *GetDeviceRequest) (*Device, error)
 	ListDevices(context.Context, *ListDevicesRequest) (*ListDevicesResponse, error)
+	// UpdateLabels sets some labels of a device and takes others away, in one step.
+	UpdateLabels(context.Context, *UpdateLabelsRequest) (*Device, error)
 	// DisableDevice refuses the device from now on and ends its connections, and
 	// EnableDevice lets it in again.
 	DisableDevice(context.Context, *DisableDeviceRequest) (*Device, error)
@@ -221,6 +236,9 @@ func (UnimplementedDeviceServiceServer) GetDevice(context.Context, *GetDeviceReq
 }
 func (UnimplementedDeviceServiceServer) ListDevices(context.Context, *ListDevicesRequest) (*ListDevicesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListDevices not implemented")
+}
+func (UnimplementedDeviceServiceServer) UpdateLabels(context.Context, *UpdateLabelsRequest) (*Device, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateLabels not implemented")
 }
 func (UnimplementedDeviceServiceServer) DisableDevice(context.Context, *DisableDeviceRequest) (*Device, error) {
 	return nil, status.Error(codes.Unimplemented, "method DisableDevice not implemented")
@@ -329,6 +347,24 @@ func _DeviceService_ListDevices_Handler(srv interface{}, ctx context.Context, de
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(DeviceServiceServer).ListDevices(ctx, req.(*ListDevicesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DeviceService_UpdateLabels_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateLabelsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeviceServiceServer).UpdateLabels(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DeviceService_UpdateLabels_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeviceServiceServer).UpdateLabels(ctx, req.(*UpdateLabelsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -463,6 +499,10 @@ var DeviceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListDevices",
 			Handler:    _DeviceService_ListDevices_Handler,
+		},
+		{
+			MethodName: "UpdateLabels",
+			Handler:    _DeviceService_UpdateLabels_Handler,
 		},
 		{
 			MethodName: "DisableDevice",
