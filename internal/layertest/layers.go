@@ -66,7 +66,10 @@ var layers = []room{
 		path: "pipeline/natsdoor", others: []string{"github.com/nats-io/nats.go", prometheus},
 		tests: []string{"pipeline/embedded"},
 	},
-	{path: "pipeline/embedded", others: []string{"github.com/nats-io/nats-server/v2", prometheus}},
+	{
+		path: "pipeline/embedded", rooms: []string{"internal/durable"},
+		others: []string{"github.com/nats-io/nats-server/v2", "github.com/minio/highwayhash", prometheus},
+	},
 
 	// Who may speak, and what devices are told.
 	{path: "registry", rooms: []string{"device"}, others: []string{prometheus}},

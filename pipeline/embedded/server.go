@@ -144,6 +144,9 @@ func (s *Server) start() (*server.Server, error) {
 			return nil, err
 		}
 	}
+	if err := mendSettings(o.Dir, o.Logger.Warn); err != nil {
+		return nil, err
+	}
 	ns, err := server.NewServer(options)
 	if err != nil {
 		return nil, err
