@@ -41,6 +41,9 @@ func (a *attachment) Settle(id string, attempt int, o device.Outcome, done func(
 		}
 		delete(a.held, id)
 		a.gate.settled = append(a.gate.settled, Settled{id, attempt, o})
+		if o.Kind == device.Accepted || o.Kind == device.Unconfirmed {
+			a.gate.transition(device.CommandEvent{Command: id, State: device.StateDelivered})
+		}
 		if o.Kind == device.Released || o.Kind == device.LockExpired {
 			a.gate.enqueue(a.session.Device, device.Delivery{Command: d.Command, Attempt: attempt + 1})
 		}

@@ -18,6 +18,10 @@ import (
 type Gate struct {
 	// Secrets maps a user to its secret; the user's ID is what ParseUser reads.
 	Secrets map[device.ID]string
+	// Kinds says what the users are; those left out are devices.
+	Kinds map[device.ID]device.PrincipalKind
+	// Gap, when set, is told with every message of a Subscribe.
+	Gap *adapters.Gap
 	// RefuseAnonymous turns peers without a credential away.
 	RefuseAnonymous bool
 	// AuthErr, when set, is answered to every Authenticate.
@@ -36,7 +40,12 @@ type Gate struct {
 	settled   []Settled
 	queues    map[device.ID][]device.Delivery
 	entered   []*Entered
-	sessions  map[device.ID][]*attachment // oldest first; the last holds the lease
+	consumed  []device.OutcomeKind
+	records   map[string]*device.CommandRecord
+	feeds     []*feed
+
+	subscriptions map[string]*shared
+	sessions      map[device.ID][]*attachment // oldest first; the last holds the lease
 }
 
 // Settled is one call of Attachment.Settle.
@@ -65,7 +74,11 @@ func (g *Gate) Authenticate(_ context.Context, c device.Credential) (device.Prin
 	if secret, known := g.Secrets[id]; err != nil || !known || secret != c.Secret {
 		return device.Principal{}, device.Errorf(device.Unauthenticated, "unknown device or wrong secret")
 	}
-	return device.Principal{ID: id, Kind: device.KindDevice}, nil
+	kind := device.KindDevice
+	if k, said := g.Kinds[id]; said {
+		kind = k
+	}
+	return device.Principal{ID: id, Kind: kind}, nil
 }
 
 // Entered is one call of Connect and what came of it.
@@ -121,7 +134,14 @@ func (g *Gate) Respond(r device.Response, done func(error)) {
 		err = g.OnRespond(r)
 	}
 	if err == nil {
-		g.update(func() { g.responses = append(g.responses, r) })
+		g.update(func() {
+			g.responses = append(g.responses, r)
+			e := device.CommandEvent{Command: r.Command, State: device.StateSucceeded, At: time.Now(), Status: r.Status, Response: r.Payload, ContentType: r.ContentType}
+			if r.Status >= 300 {
+				e.State = device.StateFailed
+			}
+			g.transition(e)
+		})
 	}
 	go done(err)
 }
@@ -218,6 +238,9 @@ func (g *Gate) update(f func()) {
 	if g.changed != nil {
 		close(g.changed)
 		g.changed = nil
+	}
+	for _, f := range g.feeds {
+		f.signal()
 	}
 	for _, stack := range g.sessions {
 		if n := len(stack); n > 0 {

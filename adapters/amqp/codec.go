@@ -20,7 +20,12 @@ const (
 	telemetry node = iota + 1
 	commands
 	responses
+	dynamic // a node made for a receiver: see replyRoot
 )
+
+// ofDevices says whether it is devices that send there: what is refused of them
+// leaves a trail.
+func (n node) ofDevices() bool { return n == telemetry || n == responses }
 
 var nodes = map[string]node{"telemetry": telemetry, "commands": commands, "responses": responses}
 
@@ -35,6 +40,9 @@ type address struct {
 // parseAddress reads {device}/telemetry[/{channel}], {device}/commands,
 // {device}/responses, and the same without {device}. A leading "/" is tolerated.
 func parseAddress(s string) (address, error) {
+	if strings.HasPrefix(strings.TrimPrefix(s, "/"), replyRoot) {
+		return address{node: dynamic}, nil
+	}
 	first, rest, _ := strings.Cut(strings.TrimPrefix(s, "/"), "/")
 	a := address{node: nodes[first]}
 	if a.node == 0 {
@@ -54,17 +62,25 @@ func parseAddress(s string) (address, error) {
 	return a, device.ValidateChannel(a.channel)
 }
 
+// parseSource is parseAddress for those who receive: telemetry may end in "/#",
+// which means the channels below, too.
+func parseSource(s string) (from address, below bool, err error) {
+	at, below := strings.CutSuffix(s, "/#")
+	if from, err = parseAddress(at); err == nil && below && from.node != telemetry {
+		from, err = parseAddress(s)
+	}
+	return from, below, err
+}
+
 // replyAddress is where a device answers its commands.
 func replyAddress(id device.ID) string { return id.Device + "/responses" }
 
-// decodeMessage reads the sections, and refuses what has no payload we could keep.
+// decodeMessage reads the sections.
 func decodeMessage(raw []byte, limit int) (wire.Message, error) {
 	m, err := wire.DecodeMessage(raw)
 	switch {
 	case err != nil:
 		return m, device.Wrap(device.Undecodable, "not an AMQP 1.0 message: "+err.Error(), err)
-	case m.Kind == wire.Typed:
-		return m, typedBody(&m, limit)
 	case len(m.Body) > limit:
 		return m, device.Errorf(device.TooLarge, "the payload is %d bytes long, the limit is %d", len(m.Body), limit)
 	}
@@ -74,6 +90,9 @@ func decodeMessage(raw []byte, limit int) (wire.Message, error) {
 // typedBody makes the body of a message that is a list, a map, a number, what
 // AMQP has besides text and bytes, its JSON.
 func typedBody(m *wire.Message, limit int) error {
+	if m.Kind != wire.Typed {
+		return nil
+	}
 	if m.ContentType != "" && m.ContentType != jsonType {
 		return device.Errorf(device.Undecodable, "the body is of AMQP's own types, and content-type says %.100q: send it as a data section", m.ContentType)
 	}

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/adapters/amqp/wire"
 	"github.com/tributary-iot/tributary/device"
 )
@@ -63,6 +64,9 @@ func FuzzAddress(f *testing.F) {
 			}
 			return
 		}
+		if from, _, err := parseSource(in); err == nil && (strings.Contains(from.device, "/") || device.ValidateChannel(from.channel) != nil) {
+			t.Fatalf("%q is received from %+v", in, from)
+		}
 		if strings.Contains(a.device, "/") || device.ValidateChannel(a.channel) != nil {
 			t.Fatalf("%q is %+v", in, a)
 		}
@@ -88,6 +92,9 @@ func FuzzTelemetry(f *testing.F) {
 	f.Add(seed)
 	f.Fuzz(func(t *testing.T, in []byte) {
 		m, err := decodeMessage(in, 1<<10)
+		if err == nil {
+			err = typedBody(&m, 1<<10)
+		}
 		if err != nil {
 			return
 		}
@@ -97,6 +104,19 @@ func FuzzTelemetry(f *testing.F) {
 		}
 		if r, err := toResponse(&m, route{id: device.ID{Tenant: "t", Device: "d"}}); err == nil && (r.Command == "" || r.Status < 100 || r.Status > 599) {
 			t.Fatalf("%+v went through", r)
+		}
+		if c, err := toCommand(&m, route{id: device.ID{Tenant: "t", Device: "d"}}, "app"); err == nil && (c.Validate() != nil || c.Device != "d") {
+			t.Fatalf("%+v went through", c)
+		}
+		if words == nil {
+			return
+		}
+		out, err := fromTelemetry(&adapters.Telemetry{Stored: device.Stored{Message: *words}, Attempt: 2})
+		if err != nil {
+			t.Fatalf("%+v cannot be told: %v", words, err)
+		}
+		if again, err := decodeMessage(out, 1<<20); err != nil || string(again.Body) != string(words.Payload) || again.DeliveryCount != 1 {
+			t.Fatalf("%+v is told as %+v, %v", words, again, err)
 		}
 	})
 }

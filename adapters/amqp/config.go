@@ -24,6 +24,7 @@ type Config struct {
 	MaxFrameSize     uint32        // largest frame taken, in bytes, at least 512; default 64 KiB
 	Credit           int           // unanswered messages of a link; default 500
 	CommandWindow    int           // unsettled commands of a link; default 100
+	TelemetryWindow  int           // unsettled messages of an application's receiver; default 1000
 	MaxBufferedBytes int           // unanswered payload bytes of a connection, beyond which nothing is read; default 8 MiB, at least two messages
 	MaxSessions      int           // sessions of a connection, 1 to 65535; default 16
 	MaxLinks         int           // links of a session; default 64
@@ -46,6 +47,8 @@ const (
 	lingerTimeout    = time.Second            // how long we read on after our CLOSE, so that it arrives
 	minPeerIdle      = 100 * time.Millisecond // the shortest idle-time-out of a peer we keep up with
 	refusedRawBytes  = 64 << 10               // bytes of a refused message kept for its trail
+	maxAsked         = 64                     // deliveries asked of a supply and not offered
+	maxQueuedBytes   = 1 << 20                // offered bytes of a link beyond which nothing is asked for
 	maxPartialFactor = 4                      // unfinished messages of a connection, in largest messages
 )
 
@@ -56,6 +59,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxFrameSize, 64<<10)
 	setDefault(&c.Credit, 500)
 	setDefault(&c.CommandWindow, 100)
+	setDefault(&c.TelemetryWindow, 1000)
 	setDefault(&c.MaxBufferedBytes, max(8<<20, 2*c.MaxMessageBytes))
 	setDefault(&c.MaxSessions, 16)
 	setDefault(&c.MaxLinks, 64)
@@ -78,8 +82,8 @@ func setDefault[T comparable](field *T, value T) {
 
 func (c Config) validate() error {
 	switch {
-	case c.MaxMessageBytes < 1 || c.Credit < 1 || c.CommandWindow < 1 || c.MaxLinks < 1:
-		return fmt.Errorf("amqp: MaxMessageBytes, Credit, CommandWindow and MaxLinks must be positive")
+	case c.MaxMessageBytes < 1 || c.Credit < 1 || c.CommandWindow < 1 || c.TelemetryWindow < 1 || c.MaxLinks < 1:
+		return fmt.Errorf("amqp: MaxMessageBytes, Credit, CommandWindow, TelemetryWindow and MaxLinks must be positive")
 	case c.MaxConnections < 0:
 		return fmt.Errorf("amqp: MaxConnections is %d, it must be above 0", c.MaxConnections)
 	case c.MaxFrameSize < wire.MinMaxFrameSize:

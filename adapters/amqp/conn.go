@@ -45,6 +45,7 @@ type conn struct {
 	changed  *sync.Cond // room to read on, or reason not to
 	out      []byte     // frames to write
 	after    []func()   // to call once out is written
+	toSend   []func()   // commands of applications, in order; the first is under way
 	sessions map[uint16]*session
 	inflight int            // messages the house has and has not answered
 	buffered int            // bytes of them
@@ -311,7 +312,7 @@ func (c *conn) kill() {
 // detachAll ends every session and gives the commands back to the house.
 func (c *conn) detachAll(reason string) {
 	c.mu.Lock()
-	var held []adapters.Attachment
+	var held []supply
 	for channel, s := range c.sessions {
 		held = append(held, s.shut()...)
 		delete(c.sessions, channel)

@@ -12,28 +12,41 @@ func (c *conn) deliver(d *delivery) {
 	size := len(d.data)
 	m, err := c.decode(d)
 	if err != nil {
-		c.refused(d, &m, err)
+		if d.link.at == "" || d.link.to.node.ofDevices() {
+			c.refused(d, &m, err)
+		}
 		c.answer(d, size, err)
 		return
 	}
-	to := d.link.to
-	if d.link.at == "" {
-		if to, err = c.resolve(m.To); err != nil {
+	to, address := d.link.to, d.link.at
+	if address == "" {
+		address = m.To
+		if to, err = c.resolve(address); err != nil {
 			c.refused(d, &m, err)
 			c.answer(d, size, err)
 			return
 		}
 	}
 	done := func(err error) {
-		if err != nil && !device.CodeOf(err).Retryable() {
+		if err != nil && !device.CodeOf(err).Retryable() && to.node.ofDevices() {
 			c.refused(d, &m, err)
 		}
 		c.answer(d, size, err)
 	}
-	if to.node == responses {
+	if to.node != dynamic {
+		err = typedBody(&m, c.cfg.MaxMessageBytes)
+	}
+	switch {
+	case err != nil:
+	case to.node == responses:
 		c.metrics.answers.Inc()
 		err = c.respond(&m, to, done)
-	} else {
+	case to.node == commands:
+		c.metrics.commandsIn.Inc()
+		err = c.command(&m, to, done)
+	case to.node == dynamic:
+		err = c.relay(d, address, done)
+	default:
 		err = c.submit(&m, to, d, done)
 	}
 	if err != nil {

@@ -25,6 +25,9 @@ var conditions = map[device.Code]wire.Symbol{
 
 // toPeer is err as a peer may read it.
 func toPeer(err error) *wire.Error {
+	if errors.Is(err, errStolen) {
+		return &wire.Error{Condition: wire.CondStolen, Description: err.Error()}
+	}
 	description := device.PublicMessage(err)
 	if device.CodeOf(err).Retryable() {
 		description += "; send it again"
@@ -66,6 +69,9 @@ func expulsion(why device.Leaving) error {
 	}
 	return breach(ofConn, condition, text)
 }
+
+// errStolen ends a link whose reply node a newer link has taken.
+var errStolen = errors.New("a newer receiver has the address")
 
 // How a connection ends when nobody is at fault.
 var (

@@ -29,6 +29,10 @@ func FuzzConnection(f *testing.F) {
 		DeliveryID: wire.Some(uint32(0)), DeliveryTag: []byte("t"), MessageFormat: wire.Some(uint32(0)),
 	}, []byte("\x00\x53\x75\xa0\x011")))
 	f.Add(byte(len(steps)), wire.AppendFrame(nil, wire.FrameAMQP, 0, &wire.Flow{Handle: wire.Some(uint32(1)), LinkCredit: wire.Some(uint32(5)), Drain: true}, nil))
+	f.Add(byte(len(steps)), wire.AppendFrame(nil, wire.FrameAMQP, 0, &wire.Flow{Handle: wire.Some(uint32(2)), LinkCredit: wire.Some(uint32(5)), Drain: true}, nil))
+	f.Add(byte(len(steps)), wire.AppendFrame(nil, wire.FrameAMQP, 0, &wire.Attach{
+		Name: "command", Handle: 4, Role: wire.RoleSender, Target: &wire.Target{Address: wire.Some("x/commands")}, InitialDeliveryCount: wire.Some(uint32(0)),
+	}, nil))
 	f.Fuzz(func(t *testing.T, sound byte, b []byte) {
 		conn, err := net.Dial("tcp", addr(s))
 		if errors.Is(err, syscall.EADDRNOTAVAIL) {
@@ -56,16 +60,34 @@ func FuzzConnection(f *testing.F) {
 	})
 }
 
-// handshake is what a peer sends until both its links are attached.
+// TestFuzzedHandshakeIsSound: what FuzzConnection puts its bytes behind is taken.
+func TestFuzzedHandshakeIsSound(t *testing.T) {
+	r := dialRaw(t, serve(t, amqp.Config{}, &adaptertest.Gate{}))
+	for _, step := range handshake() {
+		r.bytes(step...)
+	}
+	if _, err := io.ReadFull(r, make([]byte, 8)); err != nil {
+		t.Fatal(err)
+	}
+	for attached := 0; attached < 4; attached++ {
+		if a := want[*wire.Attach](r); a.Role == wire.RoleReceiver && a.Target == nil || a.Role == wire.RoleSender && a.Source == nil {
+			t.Errorf("attached %+v", a)
+		}
+	}
+}
+
+// handshake is what a peer sends until all its links are attached.
 func handshake() [][]byte {
 	frame := func(p wire.Performative) []byte { return wire.AppendFrame(nil, wire.FrameAMQP, 0, p, nil) }
 	header := wire.ProtocolHeader(0)
 	return [][]byte{
 		header[:],
-		frame(&wire.Open{ContainerID: "dev1"}),
-		frame(&wire.Begin{NextOutgoingID: 0, IncomingWindow: 100, OutgoingWindow: 100}),
+		frame(&wire.Open{ContainerID: "dev1", MaxFrameSize: 4096}),
+		frame(&wire.Begin{NextOutgoingID: 0, IncomingWindow: 100, OutgoingWindow: 100, HandleMax: 10}),
 		frame(&wire.Attach{Name: "up", Handle: 0, Role: wire.RoleSender, Target: &wire.Target{Address: wire.Some("dev1/telemetry")}, InitialDeliveryCount: wire.Some(uint32(0))}),
 		frame(&wire.Attach{Name: "down", Handle: 1, Role: wire.RoleReceiver, Source: &wire.Source{Address: wire.Some("dev1/commands")}}),
+		frame(&wire.Attach{Name: "read", Handle: 2, Role: wire.RoleReceiver, Source: &wire.Source{Address: wire.Some("telemetry")}}),
+		frame(&wire.Attach{Name: "reply", Handle: 3, Role: wire.RoleReceiver, Source: &wire.Source{Dynamic: true}}),
 	}
 }
 

@@ -77,7 +77,7 @@ func (l *inLink) resolve(t wire.Target) error {
 	case t.Coordinator:
 		return device.Errorf(device.Invalid, "there are no transactions here")
 	case t.Dynamic:
-		return device.Errorf(device.Invalid, "there are no dynamic nodes here; send to {device}/telemetry")
+		return device.Errorf(device.Invalid, "only receivers have dynamic nodes here; send to {device}/telemetry")
 	case t.Address.Value == "":
 		return nil
 	}
@@ -99,11 +99,30 @@ func (c *conn) resolve(at string) (to route, err error) {
 	if to.address, err = parseAddress(at); err != nil {
 		return to, err
 	}
-	if to.node == commands {
-		return to, device.Errorf(device.Forbidden, "a device may receive from its commands, not send to them")
+	switch to.node {
+	case commands:
+		return to, c.toCommands(&to)
+	case dynamic:
+		to.id = c.principal.ID
+		_, err = c.server.replies.find(to.id.Tenant, at)
+		return to, err
 	}
 	to.id, to.via, err = c.principal.SpeakFor(to.device)
 	return to, err
+}
+
+// toCommands finds the device an application wants to command.
+func (c *conn) toCommands(to *route) (err error) {
+	if to.id, err = c.principal.Oversees(to.device); err != nil {
+		return device.Errorf(device.Forbidden, "a device may receive from its commands, not send to them")
+	}
+	if to.device == "" {
+		return device.Errorf(device.Invalid, "commands are sent to {device}/commands")
+	}
+	if c.server.apps == nil {
+		return device.Errorf(device.NotFound, "commands are not sent here")
+	}
+	return nil
 }
 
 // refuseSender refuses the link, and leaves a trail.
@@ -176,12 +195,8 @@ func (l *inLink) sendFlow() {
 func (s *session) transfer(p *wire.Transfer, payload []byte) error {
 	c := s.c
 	c.mu.Lock()
-	if s.incomingWindow == 0 {
-		c.mu.Unlock()
-		return breach(ofSession, wire.CondWindowViolation, "a transfer beyond the session's incoming-window")
-	}
 	s.nextIncoming++
-	if s.incomingWindow--; s.incomingWindow <= sessionWindow/2 {
+	if s.incomingWindow--; s.incomingWindow <= sessionWindow/2 { // so it never closes: credit and the socket hold a peer back
 		s.incomingWindow = sessionWindow
 		c.send(s.channel, s.flowFrame(), nil)
 	}

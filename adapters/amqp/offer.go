@@ -1,20 +1,19 @@
 package amqp
 
 import (
-	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/adapters/amqp/wire"
 	"github.com/tributary-iot/tributary/device"
 )
 
-// sending is a command partly written.
+// sending is a delivery partly written.
 type sending struct {
-	delivery device.Delivery
-	id       uint32
-	data     []byte // what is left
-	begun    bool
+	parcel parcel
+	id     uint32
+	data   []byte // what is left
+	begun  bool
 }
 
-// pump writes offered commands as far as credit, the session's window and the
+// pump writes what was offered as far as credit, the session's window and the
 // socket allow. The caller holds mu.
 func (l *outLink) pump() {
 	s := l.s
@@ -27,32 +26,27 @@ func (l *outLink) pump() {
 	l.endDrain()
 }
 
-// next takes the next command off the queue, if there is credit for it.
+// next takes the next delivery off the queue, if there is credit for it.
 func (l *outLink) next() bool {
 	if len(l.queue) == 0 || l.credit == 0 {
 		return false
 	}
-	d := l.queue[0]
+	p := l.queue[0]
+	l.queue[0] = parcel{}
 	l.queue = l.queue[1:]
-	data, err := fromDelivery(d)
-	if err != nil { // no field of a command is without an encoding
-		l.s.c.log.Error("cannot encode a command", "command", d.Command.ID, "error", err)
-		a := l.attachment
-		go a.Settle(d.Command.ID, d.Attempt, device.Outcome{Kind: device.Rejected, Reason: "it cannot be written as AMQP"}, nil)
-		return len(l.queue) > 0 && l.next()
-	}
+	l.queued -= len(p.data)
 	l.credit--
 	l.deliveryCount++
-	l.current = &sending{delivery: d, id: l.s.nextDelivery, data: data}
+	l.current = &sending{parcel: p, id: l.s.nextDelivery, data: p.data}
 	l.s.nextDelivery++
 	if !l.settled {
 		l.unsettled++
-		l.s.unsettled[l.current.id] = &sent{l, l.attachment, d.Command.ID, d.Attempt}
+		l.s.unsettled[l.current.id] = &sent{l, p.settle}
 	}
 	return true
 }
 
-// writePiece writes as much of the current command as one frame takes.
+// writePiece writes as much of the current delivery as one frame takes.
 func (l *outLink) writePiece() {
 	s, cur := l.s, l.current
 	p := &wire.Transfer{Handle: l.handle}
@@ -72,14 +66,13 @@ func (l *outLink) writePiece() {
 		return
 	}
 	l.current = nil
-	s.c.metrics.out.Inc()
+	cur.parcel.counter.Inc()
 	if l.settled {
-		a, d := l.attachment, cur.delivery
-		s.c.after = append(s.c.after, func() { s.c.settleCommand(a, d.Command.ID, d.Attempt, device.Outcome{Kind: device.Unconfirmed}, nil) })
+		s.c.after = append(s.c.after, func() { cur.parcel.settle(device.Outcome{Kind: device.Unconfirmed}, nil) })
 	}
 }
 
-// abort ends a command partly written without finishing it. The caller holds mu.
+// abort ends a delivery partly written without finishing it. The caller holds mu.
 func (l *outLink) abort() {
 	if l.current != nil && l.current.begun {
 		l.s.c.send(l.s.channel, &wire.Transfer{Handle: l.handle, Aborted: true}, nil)
@@ -89,7 +82,7 @@ func (l *outLink) abort() {
 	l.current = nil
 }
 
-// settle takes the peer's outcomes of a range of commands (part 2, section 7.6).
+// settle takes the peer's outcomes of a range of deliveries (part 2, section 7.6).
 // A peer that settles second gets our settlement once the outcome is durable.
 func (s *session) settle(p *wire.Disposition) {
 	o, final := outcomeOf(p.State)
@@ -97,7 +90,6 @@ func (s *session) settle(p *wire.Disposition) {
 		return // received: no outcome yet
 	}
 	c := s.c
-	var idle []adapters.Attachment
 	c.mu.Lock()
 	found := takeRange(s.unsettled, p.First, p.Last.Or(p.First))
 	for _, d := range found {
@@ -105,27 +97,28 @@ func (s *session) settle(p *wire.Disposition) {
 	}
 	c.mu.Unlock()
 	for id, d := range found {
-		c.settleCommand(d.attachment, d.command, d.attempt, o, func(err error) {
+		d.settle(o, func(err error) {
 			if err == nil && p.Settled {
 				return
 			}
 			s.confirm(id, p, err)
 		})
 	}
+	var idle []func(string)
 	c.mu.Lock()
 	for _, d := range found {
-		if a := d.link.retire(); a != nil {
-			idle = append(idle, a)
-		}
+		idle = append(idle, d.link.retire())
 	}
 	c.mu.Unlock()
-	giveBack(idle, "drained")
+	for _, retire := range idle {
+		retire("drained")
+	}
 }
 
-// confirm settles a command of which the peer wants to know that we know.
+// confirm settles a delivery of which the peer wants to know that we know.
 func (s *session) confirm(id uint32, p *wire.Disposition, err error) {
 	if err != nil {
-		s.c.log.Debug("outcome of a command not recorded", "error", err)
+		s.c.log.Debug("outcome of a delivery not recorded", "error", err)
 	}
 	if p.Settled {
 		return
@@ -163,9 +156,4 @@ func takeRange[V any](all map[uint32]V, first, last uint32) map[uint32]V {
 		delete(all, id)
 	}
 	return found
-}
-
-func (c *conn) settleCommand(a adapters.Attachment, id string, attempt int, o device.Outcome, done func(error)) {
-	c.metrics.outcomes.WithLabelValues(outcomeLabels[o.Kind]).Inc()
-	a.Settle(id, attempt, o, done)
 }

@@ -14,6 +14,8 @@ import (
 type Server struct {
 	cfg      Config
 	gate     adapters.Gate
+	apps     adapters.Applications // nil where the house has nothing for them
+	replies  replies
 	metrics  *metrics
 	listener *doorway.Door
 
@@ -42,7 +44,8 @@ func Open(cfg Config, gate adapters.Gate) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg, gate: gate, metrics: m, listener: l, conns: map[*conn]struct{}{}}, nil
+	apps, _ := gate.(adapters.Applications)
+	return &Server{cfg: cfg, gate: gate, apps: apps, metrics: m, listener: l, conns: map[*conn]struct{}{}}, nil
 }
 
 // Addrs implements adapters.Adapter.

@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/adapters/amqp/wire"
 )
 
@@ -141,7 +140,7 @@ func (s *session) fail(why *wire.Error) {
 
 // shut tells the outcomes that are known and lets go of all links. The caller
 // holds mu, and detaches what is answered after giving it up.
-func (s *session) shut() (held []adapters.Attachment) {
+func (s *session) shut() (held []supply) {
 	if !s.ended {
 		s.flushOutcomes()
 	}
@@ -161,7 +160,7 @@ func (s *session) shut() (held []adapters.Attachment) {
 	return held
 }
 
-func giveBack(held []adapters.Attachment, reason string) {
+func giveBack(held []supply, reason string) {
 	for _, a := range held {
 		if a != nil {
 			a.Detach(reason)
@@ -227,7 +226,7 @@ func (s *session) attach(p *wire.Attach) error {
 // steal detaches the link of the same name and direction on this connection: an
 // attach that comes while it is not suspended takes it over (part 2, section 6.1).
 func (c *conn) steal(name string, role bool) {
-	var held []adapters.Attachment
+	var held []supply
 	c.mu.Lock()
 	for _, s := range c.sessions {
 		for _, l := range s.incoming {
@@ -287,7 +286,7 @@ func (s *session) refuse(p *wire.Attach, why error) error {
 // detach is the peer's DETACH: of a link of its own will, or answering ours.
 func (s *session) detach(p *wire.Detach) error {
 	s.c.mu.Lock()
-	var held adapters.Attachment
+	var held supply
 	answered := false
 	switch in, out := s.incoming[p.Handle], s.outgoing[p.Handle]; {
 	case in != nil:

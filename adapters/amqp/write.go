@@ -3,7 +3,6 @@ package amqp
 import (
 	"time"
 
-	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/adapters/amqp/wire"
 )
 
@@ -20,10 +19,10 @@ func (c *conn) poke() {
 	}
 }
 
-// request asks the house for commands.
+// request asks a supply for deliveries.
 type request struct {
-	attachment adapters.Attachment
-	n          int
+	from supply
+	n    int
 }
 
 // flush queues what has become due: outcomes, and commands as far as credit and
@@ -34,7 +33,7 @@ func (c *conn) flush() (wanted []request) {
 		for _, l := range s.outgoing {
 			l.pump()
 			if n := l.want(); n > 0 {
-				wanted = append(wanted, request{l.attachment, n})
+				wanted = append(wanted, request{l.supply, n})
 			}
 		}
 	}
@@ -64,7 +63,7 @@ func (c *conn) write() {
 			return
 		}
 		for _, w := range wanted {
-			w.attachment.Request(w.n)
+			w.from.Request(w.n)
 		}
 		if len(out) > 0 {
 			if !c.writeOut(out, after) {

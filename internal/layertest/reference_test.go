@@ -27,10 +27,43 @@ func TestReferenceNamesTests(t *testing.T) {
 	if !found {
 		t.Fatal("docs/reference.md has no heading for what is not there yet")
 	}
+	heldByTests(t, held, "| what ", 50)
+}
+
+// TestAMQPConformanceNamesTests: the same for the requirements in docs/amqp.md,
+// which name the file as well.
+func TestAMQPConformanceNamesTests(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join(root, "docs/amqp.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, found := strings.Cut(string(raw), "\n## Conformance\n")
+	if !found {
+		t.Fatal("docs/amqp.md has no heading for its table")
+	}
+	heldByTests(t, table, "| section ", 50)
+	for line := range strings.Lines(table) {
+		cells := strings.Split(line, "|")
+		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| section ") || len(cells) < 6 {
+			continue
+		}
+		for _, name := range strings.Split(cells[3], ",") {
+			file := strings.Trim(strings.TrimSpace(name), "`")
+			if _, err := os.Stat(filepath.Join(root, "adapters/amqp", file)); err != nil {
+				t.Errorf("%v, which is to hold: %s", err, line)
+			}
+		}
+	}
+}
+
+// heldByTests checks the lines of a document's tables, whose heads begin with
+// head: each names tests that are there.
+func heldByTests(t *testing.T, text, head string, least int) {
+	t.Helper()
 	tests := map[string]map[string]bool{}
 	lines := 0
-	for line := range strings.Lines(held) {
-		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| what ") {
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, head) {
 			continue
 		}
 		lines++
@@ -47,7 +80,7 @@ func TestReferenceNamesTests(t *testing.T) {
 			}
 		}
 	}
-	if lines < 50 {
+	if lines < least {
 		t.Errorf("%d lines were looked at", lines)
 	}
 }

@@ -14,6 +14,7 @@ type Source struct {
 	ExpiryPolicy   Symbol // "" when left out: session-end
 	Timeout        uint32
 	Dynamic        bool
+	Filter         Map // of symbols and described values
 	DefaultOutcome State
 	Outcomes       []Symbol
 	Capabilities   []Symbol
@@ -43,12 +44,22 @@ func readSource(r *reader) *Source {
 	s.Dynamic = field(&f, (*reader).bool, false)
 	f.skip() // dynamic-node-properties
 	f.skip() // distribution-mode
-	f.skip() // filter
+	s.Filter = field(&f, filters, nil)
 	s.DefaultOutcome = field(&f, readState, nil)
 	s.Outcomes = field(&f, symbols, nil)
 	s.Capabilities = field(&f, symbols, nil)
 	f.end(r)
 	return s
+}
+
+// filters reads a filter-set (part 3, section 5.8).
+func filters(r *reader) Map {
+	if len(r.b) == 0 || r.b[0] != codeMap8 && r.b[0] != codeMap32 {
+		r.fail(malformed("a filter-set that is no map"))
+		return nil
+	}
+	m, _ := r.value(0).(Map)
+	return m
 }
 
 func appendSource(dst []byte, s *Source) []byte {
@@ -60,7 +71,7 @@ func appendSource(dst []byte, s *Source) []byte {
 	put(&l, s.Dynamic, appendBool, true)
 	l.null() // dynamic-node-properties
 	l.null() // distribution-mode
-	l.null() // filter
+	put(&l, len(s.Filter) > 0, appendMap, s.Filter)
 	put(&l, s.DefaultOutcome != nil, appendState, s.DefaultOutcome)
 	put(&l, len(s.Outcomes) > 0, appendSymbols, s.Outcomes)
 	put(&l, len(s.Capabilities) > 0, appendSymbols, s.Capabilities)

@@ -1,0 +1,208 @@
+package amqp
+
+import (
+	"context"
+	"crypto/rand"
+	"strings"
+	"sync"
+
+	"github.com/tributary-iot/tributary/adapters/amqp/wire"
+	"github.com/tributary-iot/tributary/device"
+)
+
+// replyRoot begins the addresses of dynamic nodes; no device's name begins so.
+const replyRoot = "$reply/"
+
+// What a reply node holds at most: answers, bytes of them, and commands whose
+// answers are awaited.
+const (
+	maxReplies     = 1000
+	maxReplyBytes  = 4 << 20
+	maxReplyAwaits = 1000
+)
+
+// replies is where answers go: nodes in memory, each fed to one link. A node is
+// its tenant's, and nobody else finds it.
+type replies struct {
+	mu    sync.Mutex
+	nodes map[replyKey]*replyNode
+}
+
+type replyKey struct{ tenant, address string }
+
+// replyNode is the supply of one link.
+type replyNode struct {
+	key    replyKey
+	all    *replies
+	offer  func(parcel)
+	stolen func()          // the link is told that a newer one has taken its address
+	ctx    context.Context // ends with the node
+
+	cancel context.CancelFunc
+	mu     sync.Mutex
+	queue  []parcel
+	bytes  int
+	asked  int
+	awaits int
+}
+
+// dynamic makes a node for the link, at an address only its owner knows (part 3,
+// section 5.3).
+func (l *outLink) dynamic() *wire.Source {
+	at := replyRoot + rand.Text()
+	l.source = func(generation int) (supply, error) { return l.reply(at, generation), nil }
+	return &wire.Source{Address: wire.Some(at), Dynamic: true, ExpiryPolicy: "link-detach"}
+}
+
+// answers makes a node at the address {application}/responses.
+func (l *outLink) answers(from address, at string) error {
+	p := l.s.c.principal
+	if _, err := p.Oversees(from.device); err != nil {
+		return device.Errorf(device.Forbidden, "a device receives from its commands only")
+	}
+	if !p.Open && from.device != "" && from.device != p.ID.Device {
+		return device.Errorf(device.Forbidden, "%s receives its own responses only", p.ID)
+	}
+	name := from.device
+	if name == "" {
+		name = p.ID.Device
+	}
+	if name == "" {
+		return device.Errorf(device.Invalid, "%q names nobody: receive from {application}/responses", at)
+	}
+	l.source = func(generation int) (supply, error) {
+		return l.reply(replyAddress(device.ID{Device: name}), generation), nil
+	}
+	return nil
+}
+
+func (l *outLink) reply(at string, generation int) supply {
+	c := l.s.c
+	n := &replyNode{key: replyKey{c.principal.ID.Tenant, at}, all: &c.server.replies}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.offer = func(p parcel) { l.offer(generation, p) }
+	n.stolen = func() { l.cut(generation, errStolen) }
+	n.all.mu.Lock()
+	older := n.all.nodes[n.key]
+	if n.all.nodes == nil {
+		n.all.nodes = map[replyKey]*replyNode{}
+	}
+	n.all.nodes[n.key] = n
+	n.all.mu.Unlock()
+	if older != nil {
+		go older.stolen()
+	}
+	return n
+}
+
+// find answers the node of an address, or NotFound.
+func (r *replies) find(tenant, at string) (*replyNode, error) {
+	at = strings.TrimPrefix(at, "/")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := r.nodes[replyKey{tenant, at}]; n != nil {
+		return n, nil
+	}
+	return nil, device.Errorf(device.NotFound, "nobody receives from %.300q at this server", at)
+}
+
+// Request implements supply.
+func (n *replyNode) Request(more int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.asked += more
+	n.pump()
+}
+
+// Recall implements recaller.
+func (n *replyNode) Recall() {
+	n.mu.Lock()
+	n.asked = 0
+	n.mu.Unlock()
+}
+
+// Detach implements supply.
+func (n *replyNode) Detach(reason string) {
+	n.all.mu.Lock()
+	if n.all.nodes[n.key] == n {
+		delete(n.all.nodes, n.key)
+	}
+	n.all.mu.Unlock()
+	n.cancel()
+	n.mu.Lock()
+	left := n.queue
+	n.queue, n.bytes, n.asked = nil, 0, 0
+	n.mu.Unlock()
+	for _, p := range left {
+		p.settle(device.Outcome{Kind: device.Released, Reason: reason}, nil)
+	}
+}
+
+// put gives the node an answer. Busy when it holds too many already.
+func (n *replyNode) put(p parcel) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.ctx.Err() != nil:
+		return device.Errorf(device.NotFound, "the receiver of %.300q has gone", n.key.address)
+	case len(n.queue) >= maxReplies || n.bytes+len(p.data) > maxReplyBytes:
+		return device.Errorf(device.Busy, "the receiver of %.300q takes nothing", n.key.address)
+	}
+	n.queue = append(n.queue, p)
+	n.bytes += len(p.data)
+	n.pump()
+	return nil
+}
+
+// pump offers what was asked for. The caller holds mu.
+func (n *replyNode) pump() {
+	for n.asked > 0 && len(n.queue) > 0 {
+		p := n.queue[0]
+		n.queue[0] = parcel{}
+		n.queue = n.queue[1:]
+		n.bytes -= len(p.data)
+		n.asked--
+		n.offer(p)
+	}
+}
+
+// await counts one more command whose answers go here, until released.
+func (n *replyNode) await() (release func(), err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.awaits >= maxReplyAwaits {
+		return nil, device.Errorf(device.Busy, "%d commands with this reply-to have not ended", n.awaits)
+	}
+	n.awaits++
+	return func() {
+		n.mu.Lock()
+		n.awaits--
+		n.mu.Unlock()
+	}, nil
+}
+
+// relay gives a message as it is to the link of a dynamic node. What becomes of
+// it there is what its sender is told: the peers settle end to end.
+func (c *conn) relay(d *delivery, to string, done func(error)) error {
+	n, err := c.server.replies.find(c.principal.ID.Tenant, to)
+	if err != nil {
+		return err
+	}
+	return n.put(parcel{data: d.data, counter: c.metrics.repliesOut, settle: func(o device.Outcome, confirm func(error)) {
+		done(relayed(o))
+		if confirm != nil {
+			confirm(nil)
+		}
+	}})
+}
+
+// relayed is what the sender is told of a receiver's outcome.
+func relayed(o device.Outcome) error {
+	switch o.Kind {
+	case device.Accepted, device.Unconfirmed:
+		return nil
+	case device.Rejected:
+		return device.Errorf(device.Invalid, "the receiver rejected it: %s", o.Reason)
+	}
+	return device.Errorf(device.Unavailable, "the receiver gave it back: %s", o.Reason)
+}
