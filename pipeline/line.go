@@ -181,7 +181,9 @@ func (l *line) storageBatch(batch []entry, pos device.Position) storage.Batch {
 	for i := range batch {
 		switch e := &batch[i]; {
 		case e.message != nil:
-			b.Messages = append(b.Messages, storage.Message{Seq: e.seq, StoredAt: e.raw.stored, Message: e.message, Body: e.raw.body})
+			if keep := l.p.opts.Keep.For(e.message.ID(), e.message.Channel); keep != device.KeepNone {
+				b.Messages = append(b.Messages, storage.Message{Seq: e.seq, StoredAt: e.raw.stored, Message: e.message, Body: e.raw.body, Last: keep == device.KeepLast})
+			}
 		case e.event != nil:
 			b.Events = append(b.Events, device.StoredEvent{CommandEvent: *e.event,
 				Position: device.Position{Epoch: pos.Epoch, Seq: e.seq}, StoredAt: e.raw.stored})

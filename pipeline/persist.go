@@ -14,14 +14,15 @@ import (
 
 // PersistOptions tune the persister; the zero value is right for a server.
 type PersistOptions struct {
-	MaxBatch  int           // rows of one transaction; default 1,000
-	Pace      time.Duration // least time between two commits of a stream, while messages flow; default 25 ms
-	KeepBytes int64         // of stored messages that TELEMETRY keeps for stream readers; default 4 GiB
-	PurgeStep int64         // bytes over KeepBytes before they are purged; default 64 MiB
-	Floor     Floor         // nil: this store alone decides what the streams may forget
-	Tend      time.Duration // how often lag and size are looked at; default 1 s
-	RetryMin  time.Duration // first wait after the store failed; default 100 ms, doubling
-	RetryMax  time.Duration // longest wait; default 5 s
+	MaxBatch  int              // rows of one transaction; default 1,000
+	Pace      time.Duration    // least time between two commits of a stream, while messages flow; default 25 ms
+	KeepBytes int64            // of stored messages that TELEMETRY keeps for stream readers; default 4 GiB
+	PurgeStep int64            // bytes over KeepBytes before they are purged; default 64 MiB
+	Floor     Floor            // nil: this store alone decides what the streams may forget
+	Keep      device.KeepRules // which channels the store keeps no history of
+	Tend      time.Duration    // how often lag and size are looked at; default 1 s
+	RetryMin  time.Duration    // first wait after the store failed; default 100 ms, doubling
+	RetryMax  time.Duration    // longest wait; default 5 s
 }
 
 // Floor is the sequence of a stream up to which every store has it.

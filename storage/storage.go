@@ -84,6 +84,14 @@ type Message struct {
 	StoredAt time.Time       // the stream's clock: partitions and retention go by it
 	Message  *device.Message // decoded from Body
 	Body     []byte          // the stream's own bytes: devicepb.MarshalMessage
+
+	// Last says that the history of its device and channel is not worth keeping:
+	// of the messages there that say so, Messages, Points and Buckets answer only
+	// the one stored last, which stays whatever its age. Latest answers the last
+	// value of each series, whichever of them brought it, and what carries a key
+	// is stored once like any other. Messages of one channel should all say the
+	// same; where that has changed, of points with equal time any may win.
+	Last bool
 }
 
 // Reader answers questions. What Write returned for is visible at once.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/internal/options"
 )
 
@@ -78,6 +79,7 @@ type keeping struct {
 	StreamMaxBytes  int64         `key:"stream.max_bytes" type:"size" default:"0" placeholder:"SIZE" help:"All telemetry the stream may hold: when the store is so far behind, devices wait and are refused for now. 0: what the disk has."`
 	Store           string        `key:"store.url" example:"sqlite:/var/lib/tributary/rows.db" placeholder:"URL" help:"Where rows go: sqlite:PATH. Default: sqlite in the data directory."`
 	StoreName       string        `key:"store.name" placeholder:"NAME" example:"main" help:"Name of the store: of all nodes that name the same, one writes to it and the others stand by. Default: where it is."`
+	StoreKeep       []string      `key:"store.keep" placeholder:"LIST" example:"default/thermostat-*/*=last" help:"What of a channel is worth its history: a list of TENANT/DEVICE/CHANNEL=POLICY with * for any characters, of which the first that fits counts. Policies: all; last (only the newest message, and the last value of each measurement); none (not stored; readers of the stream see it). Others: all."`
 	StoreMaxAge     time.Duration `key:"store.max_age" default:"0s" placeholder:"AGE" help:"Drop rows older than this, for example 90d; 0 keeps them."`
 	StoreMaxBytes   int64         `key:"store.max_bytes" type:"size" default:"0" placeholder:"SIZE" help:"Drop the oldest rows when the store grows past this, for example 200GiB; 0 sets no bound."`
 }
@@ -120,7 +122,20 @@ func (k *keeping) validate() error {
 	if k.StreamMaxBytes > 0 && k.StreamMaxBytes < leastStream {
 		return options.Wrongf("stream-max-bytes", "%d bytes hold too few messages; say 16MiB or more, or 0 for what the disk has", k.StreamMaxBytes)
 	}
-	return nil
+	_, err := k.keepRules()
+	return err
+}
+
+// keepRules reads StoreKeep.
+func (k *keeping) keepRules() (rules device.KeepRules, err error) {
+	for _, text := range k.StoreKeep {
+		rule, wrong := device.ParseKeepRule(text)
+		if wrong != nil {
+			err = errors.Join(err, options.Wrongf("store-keep", "%s", device.PublicMessage(wrong)))
+		}
+		rules = append(rules, rule)
+	}
+	return rules, err
 }
 
 func (c *serveConfig) validateDoors() error {

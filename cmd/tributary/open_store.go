@@ -106,7 +106,11 @@ func (k *storeKeeper) begin(ctx context.Context, s *heldStore) (err error) {
 	if err := s.lease.Check(ctx, s.Store); err != nil {
 		return err
 	}
-	s.persister, err = k.belt.StartPersister(ctx, s.Store, pipeline.PersistOptions{KeepBytes: max(k.h.cfg.StreamKeepBytes, 1), Floor: k.node.Stored})
+	keep, err := k.h.cfg.keepRules()
+	if err != nil {
+		return err
+	}
+	s.persister, err = k.belt.StartPersister(ctx, s.Store, pipeline.PersistOptions{KeepBytes: max(k.h.cfg.StreamKeepBytes, 1), Keep: keep, Floor: k.node.Stored})
 	if err != nil {
 		return err
 	}

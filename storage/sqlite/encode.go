@@ -22,6 +22,7 @@ type sealedDevice struct {
 	row    int64 // its id in the file, once known
 	blocks []span
 	series []sealedSeries // by name
+	last   []sealedLast
 }
 
 type sealedSeries struct {
@@ -63,7 +64,7 @@ func encodeHead(h *head) (*sealedHead, error) {
 		} else {
 			one.blocks = z.blocks(slices.Clone(d.records))
 		}
-		one.series = z.allSeries(d)
+		one.series, one.last = z.allSeries(d), z.allLast(d)
 		out.devices = append(out.devices, one)
 	}
 	out.groups = sparse.encode(z)

@@ -38,6 +38,73 @@ func feed(t *testing.T, st *sqlite.Store, dev string, n int, at time.Time, step 
 	}
 }
 
+// feedLast writes n messages of a channel that keeps no history.
+func feedLast(t *testing.T, st *sqlite.Store, dev string, n int) {
+	t.Helper()
+	pos, err := st.Position(t.Context(), "TELEMETRY")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := storage.Batch{Stream: "TELEMETRY", Epoch: 1, From: pos.Seq, To: pos.Seq + uint64(n)}
+	for i := range n {
+		m := &device.Message{Tenant: "t", Device: dev, ReceivedAt: start, Payload: make([]byte, 100),
+			Measurements: []device.Measurement{{Name: "v", Value: device.String(fmt.Sprint(i)), Time: start}}}
+		b.Messages = append(b.Messages, storage.Message{Seq: b.From + uint64(i) + 1, StoredAt: start, Message: m, Body: devicepb.MarshalMessage(m), Last: true})
+	}
+	if err := st.Write(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestLastMessagesTakeNoRoom: a channel that keeps no history takes memory and
+// pages for one message, and retention does not drop it.
+func TestLastMessagesTakeNoRoom(t *testing.T) {
+	st := open(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "t.db"), MaxAge: time.Hour})
+	for range 10 {
+		feedLast(t, st, "d", 2000)
+	}
+	if s := st.Stats(); s.HotRows != 20_000 || s.HotBytes > 4000 {
+		t.Errorf("%d messages in memory take %d bytes", s.HotRows, s.HotBytes)
+	}
+	seal(t, st)
+	if s := st.Stats(); s.HotRows != 0 || s.FileBytes > 400<<10 || s.Partitions != 0 {
+		t.Errorf("once sealed: %+v", s)
+	}
+	if n := count(t, st, "d"); n != 1 {
+		t.Errorf("%d messages are there", n)
+	}
+}
+
+// TestAFileOfSchema2 is brought up to date, with what was hot in it.
+func TestAFileOfSchema2(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.db")
+	st := open(t, sqlite.Config{Path: path})
+	feed(t, st, "d", 100, start, time.Second)
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", "file:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(`ALTER TABLE hot DROP COLUMN last; DROP TABLE last_message; PRAGMA user_version = 2`); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	st = open(t, sqlite.Config{Path: path})
+	feed(t, st, "d", 100, start.Add(time.Hour), time.Second)
+	feedLast(t, st, "e", 10)
+	if n := count(t, st, "d"); n != 200 {
+		t.Errorf("%d messages are there, of 200", n)
+	}
+	seal(t, st)
+	if d, e := count(t, st, "d"), count(t, st, "e"); d != 200 || e != 1 {
+		t.Errorf("%d and %d messages are there once sealed", d, e)
+	}
+}
+
 func count(t *testing.T, st *sqlite.Store, dev string) int {
 	t.Helper()
 	page, err := st.Messages(t.Context(), storage.MessageQuery{Tenant: "t", Device: dev, Limit: 10_000})

@@ -39,7 +39,8 @@ const (
 type seriesKey struct{ channel, name string }
 
 type deviceHead struct {
-	records []record // in stream order
+	records []record          // in stream order
+	last    map[string]record // by channel, of those that keep no history (last.go); nil for none
 	series  []*seriesHead
 	byKey   map[seriesKey]*seriesHead // nil while series are few enough to look through
 }
@@ -70,7 +71,8 @@ func newHead(seal, bucket int64) *head {
 // incoming is a message about to be stored, with what is known of it by now.
 type incoming struct {
 	record
-	msg *device.Message
+	msg  *device.Message
+	last bool // its channel keeps no history
 }
 
 // add takes the messages of one committed hot row.
@@ -98,8 +100,12 @@ func (h *head) addOne(in *incoming) {
 		h.keys.add(keyedOf(in.msg), in.stored)
 		h.bytes += keyOverhead
 	}
-	d.records = append(d.records, in.record)
-	h.bytes += int64(len(in.body)) + recordOverhead
+	if in.last {
+		h.bytes += d.keepLast(in)
+	} else {
+		d.records = append(d.records, in.record)
+		h.bytes += int64(len(in.body)) + recordOverhead
+	}
 	for i := range in.msg.Measurements {
 		m := &in.msg.Measurements[i]
 		if m.Value.Kind() == device.KindNone {
@@ -110,7 +116,11 @@ func (h *head) addOne(in *incoming) {
 			s = d.create(in.msg.Channel, m.Name)
 			h.bytes += seriesOverhead + int64(len(in.msg.Channel)+len(m.Name))
 		}
-		h.bytes += s.add(in, m)
+		if in.last {
+			s.see(in, m, owned(m.Value))
+		} else {
+			h.bytes += s.add(in, m)
+		}
 	}
 }
 
@@ -153,7 +163,13 @@ func (d *deviceHead) create(channel, name string) *seriesHead {
 // add takes one value and answers the memory it takes.
 func (s *seriesHead) add(in *incoming, m *device.Measurement) int64 {
 	p, size := s.addPoint(m)
-	effective := p.time
+	s.see(in, m, s.value(p))
+	return size
+}
+
+// see makes a value the series' last, if it is.
+func (s *seriesHead) see(in *incoming, m *device.Measurement, value device.Value) {
+	effective := micros(m.Time)
 	if effective > in.stored+clockSlack {
 		effective = in.stored
 	}
@@ -161,9 +177,8 @@ func (s *seriesHead) add(in *incoming, m *device.Measurement) int64 {
 		if s.last.unit != m.Unit {
 			s.last.unit = strings.Clone(m.Unit)
 		}
-		s.last.time, s.last.pos, s.last.value = effective, in.pos, s.value(p)
+		s.last.time, s.last.pos, s.last.value = effective, in.pos, value
 	}
-	return size
 }
 
 // addPoint takes the value alone.

@@ -30,7 +30,7 @@ func (s *Store) splitRows(epoch uint64, messages []storage.Message) []hotRow {
 		m := &messages[i]
 		at := len(arena)
 		arena = append(arena, m.Body...)
-		in[i] = incoming{msg: m.Message, record: record{stored: micros(m.StoredAt), recv: micros(m.Message.ReceivedAt), body: arena[at:len(arena):len(arena)]}}
+		in[i] = incoming{msg: m.Message, last: m.Last, record: record{stored: micros(m.StoredAt), recv: micros(m.Message.ReceivedAt), body: arena[at:len(arena):len(arena)]}}
 		in[i].pos = device.Position{Epoch: epoch, Seq: m.Seq}
 		next := s.bucketOf(in[i].stored)
 		if next < bucket && bucket-in[i].stored < clockSlack {
@@ -59,7 +59,7 @@ func insertHot(tx *sql.Tx, rows []hotRow) error {
 		}
 		var body []byte
 		body, scratch = hotBlock(scratch, records)
-		if _, err := tx.Exec(`INSERT INTO hot VALUES(?, ?, ?)`, row.id, row.bucket, body); err != nil {
+		if _, err := tx.Exec(`INSERT INTO hot VALUES(?, ?, ?, ?)`, row.id, row.bucket, body, lastBits(row.in)); err != nil {
 			return err
 		}
 	}
@@ -165,18 +165,18 @@ func (s *Store) rebuild(ctx context.Context) error {
 
 // loadHot fills the heads with the hot rows and answers the newest one's id.
 func loadHot(tx *sql.Tx, line *lineup, cfg *Config) (last int64, err error) {
-	rows, err := tx.Query(`SELECT id, bucket, body FROM hot ORDER BY id`)
+	rows, err := tx.Query(`SELECT id, bucket, body, last FROM hot ORDER BY id`)
 	if err != nil {
 		return 0, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var row hotRow
-		var body []byte
-		if err := rows.Scan(&row.id, &row.bucket, &body); err != nil {
+		var body, bits []byte
+		if err := rows.Scan(&row.id, &row.bucket, &body, &bits); err != nil {
 			return 0, err
 		}
-		if row.in, err = decodeHot(body); err != nil {
+		if row.in, err = decodeHot(body, bits); err != nil {
 			return 0, fmt.Errorf("hot row %d: %w", row.id, err)
 		}
 		line.open(row.bucket).add(row.id, row.in)
@@ -186,10 +186,13 @@ func loadHot(tx *sql.Tx, line *lineup, cfg *Config) (last int64, err error) {
 	return last, rows.Err()
 }
 
-func decodeHot(body []byte) ([]incoming, error) {
+func decodeHot(body, bits []byte) ([]incoming, error) {
 	records, err := decodeBlock(body)
 	if err != nil {
 		return nil, err
+	}
+	if bits != nil && len(bits) != (len(records)+7)/8 {
+		return nil, damaged("a hot row has not a bit for each message")
 	}
 	in := make([]incoming, len(records))
 	for i, r := range records {
@@ -197,7 +200,7 @@ func decodeHot(body []byte) ([]incoming, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: message %d: %w", errDamaged, r.pos.Seq, err)
 		}
-		in[i] = incoming{record: r, msg: m}
+		in[i] = incoming{record: r, msg: m, last: bits != nil && bits[i/8]>>(i%8)&1 == 1}
 	}
 	return in, nil
 }

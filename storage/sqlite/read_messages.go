@@ -69,6 +69,10 @@ func (c *collector) collect(v *view) error {
 		}
 	}
 	deviceID, err := v.deviceID(id)
+	if err != nil {
+		return err
+	}
+	err = v.eachLast(id, deviceID, c.q.Channel, func(_ int64, r record) error { return c.take([]record{r}, true) })
 	if err != nil || deviceID == 0 {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 
 // schemaVersion is raised with every change of the tables below; a file of a
 // newer version is not touched.
-const schemaVersion = 2
+const schemaVersion = 3
 
 // All times in the file are microseconds since 1970, UTC.
 const schema = `
@@ -27,7 +27,8 @@ CREATE TABLE IF NOT EXISTS stream_pos(
 CREATE TABLE IF NOT EXISTS hot(
   id     INTEGER PRIMARY KEY,
   bucket INTEGER NOT NULL,  -- start of the partition its messages go to
-  body   BLOB NOT NULL      -- a block (block.go) of messages in stream order
+  body   BLOB NOT NULL,     -- a block (block.go) of messages in stream order
+  last   BLOB               -- a bit for each: of its channel only the newest is kept (last.go); NULL for none
 );
 CREATE TABLE IF NOT EXISTS part(
   id        INTEGER PRIMARY KEY, -- of its tables chunk_ID and msgblock_ID
@@ -63,6 +64,13 @@ CREATE TABLE IF NOT EXISTS series(
   kind      INTEGER NOT NULL, -- device.Kind: the chunks of a series may be of several
   value     ANY,
   UNIQUE(device_id, channel, name)
+);
+CREATE TABLE IF NOT EXISTS last_message(
+  device_id INTEGER NOT NULL,
+  channel   TEXT NOT NULL,
+  seal      INTEGER NOT NULL,
+  body      BLOB NOT NULL,    -- a block of one message (last.go)
+  UNIQUE(device_id, channel)
 );
 CREATE TABLE IF NOT EXISTS command(
   tenant  TEXT NOT NULL,
@@ -148,6 +156,11 @@ func migrate(ctx context.Context, db *sql.DB, owner string) error {
 		}
 		if version > schemaVersion {
 			return fmt.Errorf("the file has schema %d, this program knows up to %d: use a newer release", version, schemaVersion)
+		}
+		if version == 2 {
+			if _, err := tx.Exec(`ALTER TABLE hot ADD COLUMN last BLOB`); err != nil {
+				return err
+			}
 		}
 		for _, q := range []string{schema, fmt.Sprintf("PRAGMA user_version = %d", schemaVersion)} {
 			if _, err := tx.Exec(q); err != nil {

@@ -240,7 +240,7 @@ func (s *Store) writeSealed(tx *sql.Tx, h *head, sealed *sealedHead, part int64)
 			return err
 		}
 	}
-	return nil
+	return insertLast(tx, h.seal, sealed.devices)
 }
 
 func writeDevice(d *sealedDevice, seal int64, blocks, chunks *sql.Stmt) error {

@@ -55,6 +55,9 @@ type sparseDevice struct {
 }
 
 func (g groups) add(id device.ID, d *deviceHead) {
+	if len(d.records) == 0 {
+		return
+	}
 	owner := groupOf(id)
 	g[owner] = append(g[owner], sparseDevice{id, d})
 }

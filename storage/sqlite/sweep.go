@@ -88,6 +88,15 @@ func (w *sweep) begin() error {
 		ps, texts := h.points(w.series.id, w.series.key)
 		w.enter(h.seal, 0, lastOfEach(slices.Clone(ps)), texts)
 	}
+	deviceID, err := w.v.deviceID(w.series.id)
+	if err != nil {
+		return err
+	}
+	if err := w.v.eachLast(w.series.id, deviceID, &w.series.key.channel, func(seal int64, r record) error {
+		return w.enterMessages(seal, math.MaxInt64, []record{r})
+	}); err != nil {
+		return err
+	}
 	row, err := w.v.one(`SELECT s.id FROM series s JOIN device d ON d.id = s.device_id
 		WHERE d.tenant = ? AND d.name = ? AND s.channel = ? AND s.name = ?`,
 		w.series.id.Tenant, w.series.id.Device, w.series.key.channel, w.series.key.name)
@@ -148,6 +157,11 @@ func (w *sweep) openBlock(s spanRef, body []byte) error {
 	if err != nil {
 		return err
 	}
+	return w.enterMessages(s.seal, s.id, records)
+}
+
+// enterMessages adds the points of the series that stand in messages.
+func (w *sweep) enterMessages(seal, block int64, records []record) error {
 	var found seriesHead
 	for i := range records {
 		if !bytes.Contains(records[i].body, []byte(w.series.id.Device)) {
@@ -166,7 +180,7 @@ func (w *sweep) openBlock(s spanRef, body []byte) error {
 			}
 		}
 	}
-	w.enter(s.seal, s.id, lastOfEach(found.points), found.texts)
+	w.enter(seal, block, lastOfEach(found.points), found.texts)
 	return nil
 }
 

@@ -15,18 +15,34 @@ import (
 
 // model is the contract in its most obvious form: everything in one slice, in
 // the order it was stored, and looked through for every question.
-type model struct{ rows []device.Stored }
+type model struct{ rows []modelRow }
+
+// modelRow is a message; one that is passed has a successor in a channel that
+// keeps no history.
+type modelRow struct {
+	device.Stored
+	last, passed bool
+}
+
+func (m *model) add(row device.Stored, last bool) {
+	for i := range m.rows {
+		old := &m.rows[i]
+		old.passed = old.passed || last && old.last && old.ID() == row.ID() && old.Channel == row.Channel
+	}
+	m.rows = append(m.rows, modelRow{Stored: row, last: last})
+}
 
 // repeats says whether a keyed message is stored already.
 func (m *model) repeats(row *device.Stored) bool {
-	return row.Key != "" && slices.ContainsFunc(m.rows, func(r device.Stored) bool {
+	return row.Key != "" && slices.ContainsFunc(m.rows, func(r modelRow) bool {
 		return r.ID() == row.ID() && r.Key == row.Key && string(r.Payload) == string(row.Payload) && row.StoredAt.Sub(r.StoredAt) < dedupWindow
 	})
 }
 
 func (m *model) messages(q storage.MessageQuery) (out []device.Stored) {
-	for _, row := range m.rows {
-		if row.Tenant != q.Tenant || row.Device != q.Device || q.Channel != nil && row.Channel != *q.Channel || !inWindow(row.ReceivedAt, q.Since, q.Until) {
+	for _, all := range m.rows {
+		row := all.Stored
+		if all.passed || row.Tenant != q.Tenant || row.Device != q.Device || q.Channel != nil && row.Channel != *q.Channel || !inWindow(row.ReceivedAt, q.Since, q.Until) {
 			continue
 		}
 		if q.Name != "" {
@@ -46,7 +62,7 @@ func (m *model) messages(q storage.MessageQuery) (out []device.Stored) {
 func (m *model) points(q storage.PointQuery) (out []storage.Point) {
 	at := map[time.Time]device.Value{}
 	for _, row := range m.rows {
-		if row.Tenant != q.Tenant || row.Device != q.Device || row.Channel != q.Channel {
+		if row.passed || row.Tenant != q.Tenant || row.Device != q.Device || row.Channel != q.Channel {
 			continue
 		}
 		for _, x := range row.Measurements {
@@ -172,10 +188,12 @@ func (w *work) batch() {
 		for range w.rnd.IntN(4) {
 			m.Measurements = append(m.Measurements, device.Measurement{Name: w.pick("v", "w"), Unit: w.pick("", "m"), Time: w.time(m.ReceivedAt), Value: w.value()})
 		}
-		b.Messages = append(b.Messages, stored(b.To, m, w.clock))
+		one := stored(b.To, m, w.clock)
+		one.Last = m.Device == "b" && m.Channel == "x"
+		b.Messages = append(b.Messages, one)
 		row := device.Stored{Message: *m, Position: device.Position{Epoch: w.pos.Epoch, Seq: b.To}, StoredAt: w.clock}
 		if !w.repeats(&row) {
-			w.rows = append(w.rows, row)
+			w.add(row, one.Last)
 		}
 	}
 	w.must(w.st.Write(w.t.Context(), b))

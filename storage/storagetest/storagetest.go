@@ -48,6 +48,7 @@ func Test(t *testing.T, open func(t *testing.T, dir string) storage.Store) {
 		{"reopen", testReopen},
 		{"messages with keys", testKeys},
 		{"keys at the edges of the window", testKeyWindow},
+		{"channels that keep the last message", testLast},
 		{"message paging", testMessagePaging},
 		{"message filters", testMessageFilters},
 		{"messages come back whole", testMessageWhole},
