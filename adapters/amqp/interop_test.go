@@ -18,7 +18,7 @@ import (
 // run runs a device program to its end and answers what it printed.
 func run(t *testing.T, env []string, program string, args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = env
@@ -32,9 +32,9 @@ func ways(name string) map[string][2]string {
 }
 
 // checkDevice is what both programs must have brought about.
-func checkDevice(t *testing.T, gate *adaptertest.Gate, name, out string, messages int) {
+func checkDevice(t *testing.T, gate *adaptertest.Gate, name, out string) {
 	t.Helper()
-	until(t, gate, "all messages are stored", func() bool { return len(gate.Stored()) == messages })
+	until(t, gate, "all messages are stored", func() bool { return len(gate.Stored()) == 5 })
 	for _, m := range gate.Stored() {
 		if m.Device != name {
 			t.Errorf("stored for %s", m.Device)
@@ -44,7 +44,7 @@ func checkDevice(t *testing.T, gate *adaptertest.Gate, name, out string, message
 	if first.Channel != "room" || first.Key == "" || len(first.Measurements) != 1 || first.Measurements[0].Value != device.Double(21.5) {
 		t.Errorf("the first message is %+v", first)
 	}
-	if len(large.Payload) != 1000000 {
+	if len(large.Payload) != 1<<20 {
 		t.Errorf("the large message has %d bytes", len(large.Payload))
 	}
 	if want := "command c1 heat {\"on\":true} " + name + "/responses"; !strings.Contains(out, want) {
@@ -59,49 +59,48 @@ func checkDevice(t *testing.T, gate *adaptertest.Gate, name, out string, message
 	}
 }
 
+// small has the peers' messages come over many frames; and a peer that is silent
+// for longer than IdleTimeout, as the devices are, has to send heartbeats.
+var small = amqp.Config{MaxFrameSize: 4 << 10, IdleTimeout: 4 * time.Second}
+
+const silence = "5" // seconds
+
 func TestQpidProton(t *testing.T) {
+	t.Parallel()
 	python := peer.Python(t, "proton")
-	for way, cred := range ways("py") {
-		t.Run(way, func(t *testing.T) {
-			gate := &adaptertest.Gate{Secrets: map[device.ID]string{idOf("py"): "sesame"}}
-			s := serve(t, amqp.Config{MaxFrameSize: 16 << 10}, gate)
-			gate.Send(command("c1", "py", "heat", `{"on":true}`))
-			out, err := run(t, os.Environ(), python, "testdata/device.py", addr(s), cred[0], cred[1])
-			if err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			checkDevice(t, gate, "py", out, 5)
-		})
-	}
-	refuses(t, os.Environ(), python, "testdata/device.py")
+	interop(t, "py", os.Environ(), python, "testdata/device.py")
 }
 
 func TestRhea(t *testing.T) {
+	t.Parallel()
 	node, env := peer.Node(t, "rhea")
-	for way, cred := range ways("js") {
+	interop(t, "js", env, node, "testdata/device.js")
+}
+
+// interop has the script be a device, with and without a credential, and with a
+// wrong one.
+func interop(t *testing.T, name string, env []string, program, script string) {
+	for way, cred := range ways(name) {
 		t.Run(way, func(t *testing.T) {
-			gate := &adaptertest.Gate{Secrets: map[device.ID]string{idOf("js"): "sesame"}}
-			s := serve(t, amqp.Config{MaxFrameSize: 16 << 10}, gate)
-			gate.Send(command("c1", "js", "heat", `{"on":true}`))
-			args := []string{"testdata/device.js", addr(s)}
-			if cred[0] != "" {
-				args = append(args, cred[:]...)
-			}
-			out, err := run(t, env, node, args...)
+			t.Parallel()
+			gate := &adaptertest.Gate{Secrets: map[device.ID]string{idOf(name): "sesame"}, RefuseAnonymous: cred[0] != ""}
+			s := serve(t, small, gate)
+			gate.Send(command("c1", name, "heat", `{"on":true}`))
+			out, err := run(t, env, program, script, addr(s), cred[0], cred[1], silence)
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			checkDevice(t, gate, "js", out, 3)
+			checkDevice(t, gate, name, out)
 		})
 	}
-	refuses(t, env, node, "testdata/device.js")
+	refuses(t, env, program, script)
 }
 
 // refuses wants a wrong secret to end the program with its own word for it.
 func refuses(t *testing.T, env []string, program, script string) {
 	t.Run("wrong secret", func(t *testing.T) {
 		s := serve(t, amqp.Config{}, &adaptertest.Gate{})
-		out, err := run(t, env, program, script, addr(s), "eve", "wrong")
+		out, err := run(t, env, program, script, addr(s), "eve", "wrong", silence)
 		var exit *exec.ExitError
 		if !errors.As(err, &exit) || exit.ExitCode() != 3 || !strings.Contains(out, "refused") {
 			t.Errorf("%v\n%s", err, out)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,11 +21,15 @@ func (s *server) addApplication(name string) string {
 	return made.Secret
 }
 
-// amqpSession connects go-amqp as the user.
+// amqpSession connects go-amqp as the user, without a secret anonymously.
 func (s *server) amqpSession(user, secret string) *amqp.Session {
 	s.t.Helper()
 	ctx := waiting(s.t)
-	conn, err := amqp.Dial(ctx, "amqp://"+s.addresses["amqp"], &amqp.ConnOptions{SASLType: amqp.SASLTypePlain(user, secret), ContainerID: user})
+	options := &amqp.ConnOptions{SASLType: amqp.SASLTypePlain(user, secret), ContainerID: user}
+	if secret == "" {
+		options.SASLType = amqp.SASLTypeAnonymous()
+	}
+	conn, err := amqp.Dial(ctx, "amqp://"+s.addresses["amqp"], options)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -141,6 +146,52 @@ func TestApplicationsOverAMQP(t *testing.T) {
 		t.Errorf("%v messages to applications were counted", n)
 	}
 	s.stop()
+}
+
+var peerApplications = []peerDevice{
+	{protocol: "amqp", script: "application_proton.py", command: python("proton")},
+	{protocol: "amqp", script: "application_rhea.js", command: node("rhea")},
+}
+
+// TestPeerApplications has applications on clients somebody else wrote read what a
+// device said, on a shared subscription, command it, and hear its answer.
+func TestPeerApplications(t *testing.T) {
+	for _, mode := range []string{"open", "credentials"} {
+		t.Run(mode, func(t *testing.T) {
+			var flags []string
+			if mode == "open" {
+				flags = []string{"--open"}
+			}
+			s := serve(t, t.TempDir(), flags...)
+			for _, p := range peerApplications {
+				t.Run(p.script, func(t *testing.T) {
+					checkApplication(t, s, p, strings.NewReplacer(".", "-", "_", "-").Replace(p.script), mode == "open")
+				})
+			}
+			s.stop()
+		})
+	}
+}
+
+func checkApplication(t *testing.T, s *server, p peerDevice, name string, open bool) {
+	var credentials []string
+	var secret string
+	if !open {
+		credentials = []string{"app-of-" + name, s.addApplication("app-of-" + name)}
+		secret = s.addDevice(name)
+	}
+	run := p.start(t, s, name, credentials...)
+	device := s.amqpSession(name, secret)
+	sendTo(t, device, name+"/telemetry/room", amqp.NewMessage([]byte("16.5")))
+	run.expect("read " + name + " 16.5")
+	run.expect("told c1 QUEUED 202 ")
+	command := taken(t, receiveFrom(t, device, name+"/commands", nil), "on")
+	sendTo(t, device, *command.Properties.ReplyTo, &amqp.Message{
+		Properties:            &amqp.MessageProperties{CorrelationID: command.Properties.MessageID},
+		ApplicationProperties: map[string]any{"status": int32(201)}, Data: [][]byte{[]byte("warm")},
+	})
+	run.expect("told c1 SUCCEEDED 201 warm")
+	run.succeeded()
 }
 
 // TestOpenReadsTelemetry: in open mode everybody may, as tutorials do.
