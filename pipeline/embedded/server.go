@@ -144,7 +144,7 @@ func (s *Server) start() (*server.Server, error) {
 			return nil, err
 		}
 	}
-	if err := mendSettings(o.Dir, o.Logger.Warn); err != nil {
+	if err := errors.Join(sweep(o.Dir), mendSettings(o.Dir, o.Logger.Warn)); err != nil {
 		return nil, err
 	}
 	ns, err := server.NewServer(options)
