@@ -37,11 +37,18 @@ func (l *lab) kill(ctx context.Context, rng *rand.Rand) (string, error) {
 
 func (l *lab) powercut(ctx context.Context, rng *rand.Rand) (string, error) {
 	l.victim.kill()
-	what, err := l.ground.cut(ctx, rng)
+	what, err := l.cut(ctx, rng)
 	if err != nil {
 		return "", err
 	}
-	return l.restart(ctx, rng, what, func() (string, error) { return l.ground.cut(ctx, rng) })
+	return l.restart(ctx, rng, what, func() (string, error) { return l.cut(ctx, rng) })
+}
+
+// cut takes all of what was not synced, or lets a part stay; where losses are
+// wanted it takes all.
+func (l *lab) cut(ctx context.Context, rng *rand.Rand) (string, error) {
+	part := rng.IntN(2) == 0 && l.Durability == "strict"
+	return l.ground.cut(ctx, rng, part)
 }
 
 // restart starts the victim after it died, and in a third of the cases lets it
@@ -92,10 +99,14 @@ func placeName(under string) string {
 }
 
 func (l *lab) enospc(ctx context.Context, rng *rand.Rand) (string, error) {
-	under, room := places[rng.IntN(3)], int64(rng.IntN(512<<10))
+	under, room := places[rng.IntN(3)], int64(rng.IntN(256<<10))
+	limit, how := l.ground.disk.Limit, "is full"
+	if rng.IntN(2) == 0 {
+		limit, how = l.ground.disk.Quota, "is full, though it says it is not,"
+	}
 	return l.outage(ctx, rng, outage{
-		what:  fmt.Sprintf("%s is full after %d more KiB", placeName(under), room>>10),
-		begin: func() error { l.ground.disk.Limit(under, room); return nil },
+		what:  fmt.Sprintf("%s %s after %d more KiB", placeName(under), how, room>>10),
+		begin: func() error { limit(under, room); return nil },
 		store: under == "store",
 	})
 }
@@ -202,7 +213,7 @@ func (l *lab) dieInOutage(ctx context.Context, rng *rand.Rand, o *outage, what s
 				return "", err
 			}
 		}
-		more, err := l.ground.cut(ctx, rng)
+		more, err := l.cut(ctx, rng)
 		if err != nil {
 			return "", err
 		}
@@ -233,7 +244,7 @@ func (l *lab) cutAfterOutage(ctx context.Context, rng *rand.Rand, o *outage, wha
 		return "", ctx.Err()
 	}
 	l.victim.kill()
-	more, err := l.ground.cut(ctx, rng)
+	more, err := l.cut(ctx, rng)
 	if err != nil {
 		return "", err
 	}

@@ -37,8 +37,8 @@ func (g *ground) attach() (err error) {
 }
 
 // cut is a power cut, after the victim was killed: unmount, forget what was not
-// durable, mount what is left.
-func (g *ground) cut(ctx context.Context, rng *rand.Rand) (string, error) {
+// durable, or of that a part, and mount what is left.
+func (g *ground) cut(ctx context.Context, rng *rand.Rand, part bool) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	var last error
@@ -49,11 +49,9 @@ func (g *ground) cut(ctx context.Context, rng *rand.Rand) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", err, last)
 	}
-	what := "all of what was unsynced went"
-	if rng.IntN(2) == 0 {
-		rng = nil
-	} else {
-		what = "a part of what was unsynced stayed"
+	what := "a part of what was unsynced stayed"
+	if !part {
+		rng, what = nil, "all of what was unsynced went"
 	}
 	report := g.disk.Cut(rng)
 	return fmt.Sprintf("%s: %s", what, report), g.attach()

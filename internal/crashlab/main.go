@@ -134,7 +134,8 @@ func (c *config) run(ctx context.Context, out io.Writer) int {
 	if err != nil {
 		fmt.Fprintf(out, "crashlab: %v\n", err)
 	}
-	fmt.Fprintf(out, "%d rounds of %v, seed %d, %s durability, %s names, %s\n", c.Rounds, c.Fault, c.Seed, c.Durability, c.Names, time.Since(began).Round(time.Second))
+	fmt.Fprintf(out, "%d rounds of %v, seed %d, %s durability, %s names, %d victims, took %s; %s\n",
+		c.Rounds, c.Fault, c.Seed, c.Durability, c.Names, c.Parallel, time.Since(began).Round(time.Second), sum.more())
 	if code == 0 && ours {
 		if err := os.RemoveAll(c.Work); err != nil {
 			fmt.Fprintln(out, err)
@@ -181,7 +182,7 @@ func (c *config) breakThem(ctx context.Context, out io.Writer) (sum tally, err e
 			mu.Lock()
 			defer mu.Unlock()
 			sum.add(t)
-			if e != nil {
+			if e != nil && !(ctx.Err() != nil && errors.Is(e, context.Canceled) && err != nil) {
 				err = errors.Join(err, fmt.Errorf("[%d] %w", id, e))
 				cancel() // the others need not go on
 			}

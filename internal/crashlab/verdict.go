@@ -29,6 +29,9 @@ type tally struct {
 	Stored      int // of the unknown, those that are there
 	Repeated    int // messages that were sent more than once
 	Stuck       int // rounds in which the server did not come back by itself
+
+	Starts  int           // of the server
+	Slowest time.Duration // from the end of a fault until it acknowledged again
 }
 
 func (t *tally) add(o tally) {
@@ -42,11 +45,19 @@ func (t *tally) add(o tally) {
 	t.Stored += o.Stored
 	t.Repeated += o.Repeated
 	t.Stuck += o.Stuck
+	t.Starts += o.Starts
+	t.Slowest = max(t.Slowest, o.Slowest)
 }
 
 // broken is how many violations there are, without those of Lost.
 func (t *tally) broken() int {
 	return t.TwicePlaces + t.TwiceKeys + t.Reordered + t.Foreign + t.Stuck
+}
+
+// more is what is good to know beside the verdict.
+func (t *tally) more() string {
+	return fmt.Sprintf("%d sent more than once, %d of the unknown are stored, %d starts of the server, slowest return %s",
+		t.Repeated, t.Stored, t.Starts, t.Slowest.Round(time.Millisecond))
 }
 
 func (t tally) String() string {

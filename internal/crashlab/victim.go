@@ -129,6 +129,16 @@ func (v *victim) kill() {
 
 func (v *victim) signal(s syscall.Signal) { _ = v.cmd.Process.Signal(s) } // it may have ended: then gone says so
 
+// dump lets the server write into its log what each of its goroutines does, and ends it.
+func (v *victim) dump() {
+	v.doors.Store(nil)
+	v.signal(syscall.SIGQUIT)
+	select {
+	case <-v.gone:
+	case <-time.After(10 * time.Second):
+	}
+}
+
 // stop asks the server to end and wants it to end well.
 func (v *victim) stop(ctx context.Context) error {
 	v.doors.Store(nil)

@@ -145,6 +145,23 @@ func (d *Disk) sync(n *inode) {
 	}
 }
 
+// Sync makes everything durable, as sync(2) does and as time does.
+func (d *Disk) Sync() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.commit(func(entry) bool { return true })
+	d.root.syncAll()
+}
+
+func (n *inode) syncAll() {
+	if n.content != nil {
+		n.content.sync()
+	}
+	for _, child := range n.names {
+		child.syncAll()
+	}
+}
+
 // Syncs is how many syncs were answered well.
 func (d *Disk) Syncs() uint64 {
 	d.mu.Lock()

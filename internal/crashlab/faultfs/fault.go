@@ -23,9 +23,10 @@ type fault struct {
 
 // limit is how many bytes files below a directory may still grow.
 type limit struct {
-	under string
-	left  int64
-	hits  int
+	under  string
+	left   int64
+	hidden bool // statfs does not know
+	hits   int
 }
 
 // capacity is what the disk has room for, by what statfs says, unless limited.
@@ -40,10 +41,16 @@ func (d *Disk) Inject(f Fault) {
 
 // Limit fills the disk: files below a directory may grow by so many bytes
 // together, then writes fail with ENOSPC. What is removed makes room.
-func (d *Disk) Limit(under string, bytes int64) {
+func (d *Disk) Limit(under string, bytes int64) { d.limit(under, bytes, false) }
+
+// Quota is Limit without statfs telling of it, as with quotas and thin volumes:
+// who looks for free space first is surprised.
+func (d *Disk) Quota(under string, bytes int64) { d.limit(under, bytes, true) }
+
+func (d *Disk) limit(under string, bytes int64, hidden bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.limits = append(d.limits, &limit{under: under, left: bytes})
+	d.limits = append(d.limits, &limit{under: under, left: bytes, hidden: hidden})
 }
 
 // Heal takes all faults and limits away, and answers how many calls they made fail.
@@ -117,11 +124,11 @@ func (d *Disk) grow(n *inode, pages int64) syscall.Errno {
 	return 0
 }
 
-// room is how many bytes files below n may still grow.
+// room is how many bytes files below n may still grow, as far as statfs tells.
 func (d *Disk) room(n *inode) int64 {
 	left := int64(capacity)
 	for _, l := range d.limits {
-		if below(n, l.under) {
+		if !l.hidden && below(n, l.under) {
 			left = min(left, max(l.left, 0))
 		}
 	}

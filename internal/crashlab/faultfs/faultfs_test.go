@@ -306,6 +306,20 @@ func TestFullDiskAndFailedWrites(t *testing.T) {
 	}
 	r.disk.Heal()
 	r.write("c", "x", 0, true)
+	r.disk.Quota("", 0)
+	r.must(syscall.Statfs(r.dir, &stat))
+	if err := os.WriteFile(r.path("d"), []byte("x"), 0o600); !errors.Is(err, syscall.ENOSPC) || stat.Bavail == 0 {
+		t.Errorf("a write beyond a quota answers %v, statfs finds %d free blocks", err, stat.Bavail)
+	}
+}
+
+func TestSyncOfEverything(t *testing.T) {
+	r := mounted(t, faultfs.StrictNames)
+	r.must(os.MkdirAll(r.path("a/b"), 0o700))
+	r.write("a/b/f", "1", 0, false)
+	r.disk.Sync()
+	r.cut(nil)
+	r.holds("a/b/f", "1")
 }
 
 // mapEnv makes the test binary a process that writes to a file through memory:
