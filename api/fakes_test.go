@@ -245,6 +245,19 @@ func (f *fakeStore) Messages(_ context.Context, q storage.MessageQuery) (storage
 	return page, nil
 }
 
+func (f *fakeStore) After(_ context.Context, q storage.AfterQuery) ([]device.Stored, error) {
+	if q.Limit < 1 || q.Limit > 10_000 {
+		return nil, errors.New("limit out of bounds")
+	}
+	var page []device.Stored
+	for _, m := range f.messages {
+		if m.Tenant == q.Tenant && q.After.Before(m.Position) && len(page) < min(q.Limit, 100) {
+			page = append(page, m)
+		}
+	}
+	return page, nil
+}
+
 func position(cursor string, end int) (int, error) {
 	if cursor == "" {
 		return end, nil

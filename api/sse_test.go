@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -121,10 +122,25 @@ func TestEventsBeginAtOnceAndBeat(t *testing.T) {
 	}
 }
 
+// keptFrom is a trail of presence that begins at a position.
+type keptFrom struct {
+	api.Presence
+	first uint64
+}
+
+func (k keptFrom) Follow(ctx context.Context, _, _ string, after *device.Position, fn func(device.StoredPresence) error) error {
+	if after.Seq+1 < k.first {
+		return purged{device.Position{Epoch: 1, Seq: k.first}}
+	}
+	err := fn(device.StoredPresence{Position: device.Position{Epoch: 1, Seq: after.Seq + 1}})
+	<-ctx.Done()
+	return errors.Join(err, ctx.Err())
+}
+
 func TestEventsTellOfAGap(t *testing.T) {
-	r := openREST(t)
-	r.feed.follow = stream(several(100, 110, 10), 100)
-	e := r.events(t.Context(), "/v1/tenants/default/telemetry:subscribe", "Last-Event-ID", at(5))
+	r := openREST(t, func(_ *api.Config, n *api.Needs) { n.Presence = keptFrom{first: 100} })
+	const path = "/v1/tenants/default/presence:watch"
+	e := r.events(t.Context(), path, "Last-Event-ID", at(5))
 	gap := e.must()
 	if gap.name != "gap" || gap.id != at(99) || !strings.Contains(gap.data, `"OUT_OF_RANGE"`) {
 		t.Fatalf("told %+v", gap)
@@ -132,8 +148,21 @@ func TestEventsTellOfAGap(t *testing.T) {
 	if _, err := e.next(); err != io.EOF {
 		t.Errorf("then %v", err)
 	}
-	if got := r.events(t.Context(), "/v1/tenants/default/telemetry:subscribe", "Last-Event-ID", gap.id).must(); got.id != at(100) {
+	if got := r.events(t.Context(), path, "Last-Event-ID", gap.id).must(); got.id != at(100) {
 		t.Errorf("connected again: %+v", got)
+	}
+}
+
+// TestEventsFromThePast: what the stream no longer has comes from the store.
+func TestEventsFromThePast(t *testing.T) {
+	r := openREST(t)
+	r.store.messages = several(1, 105, 10)
+	r.feed.follow = stream(several(1, 110, 10), 100)
+	e := r.events(t.Context(), "/v1/tenants/default/telemetry:subscribe", "Last-Event-ID", at(5))
+	for n := uint64(6); n <= 110; n++ {
+		if got := e.must(); got.id != at(n) {
+			t.Fatalf("event %d is %+v", n, got)
+		}
 	}
 }
 

@@ -14,9 +14,8 @@ import (
 	"github.com/tributary-iot/tributary/storage"
 )
 
-// Subscribe streams messages in stream order. A position the stream no longer
-// keeps is answered from the store first; that works for one device, because
-// only there the store can tell the order of the stream.
+// Subscribe streams messages in stream order. What came after a position and is
+// no longer in the stream is answered from the store first.
 func (t *telemetry) Subscribe(req *pb.SubscribeRequest, stream grpc.ServerStreamingServer[pb.Message]) error {
 	id, err := parseScope(req.GetParent())
 	if err != nil {
@@ -54,13 +53,44 @@ func (s *subscription) run(ctx context.Context, feed Feed) error {
 		if s.after == nil || !errors.As(err, &gone) {
 			return err
 		}
+		catchUp := s.catchUp
 		if s.id.Device == "" {
-			return purgedStatus(gone, "the stream no longer keeps what came after this position: "+
-				"subscribe to one device to have it from the store, or without a position to begin now")
+			catchUp = s.catchUpAll
 		}
-		if err := s.catchUp(ctx, gone.FirstKept()); err != nil {
+		if err := catchUp(ctx, gone.FirstKept()); err != nil {
 			return err
 		}
+	}
+}
+
+// catchUpAll sends what the store has of the tenant before end. The store may
+// have more; that is in the stream, too.
+func (s *subscription) catchUpAll(ctx context.Context, end device.Position) error {
+	for {
+		page, err := s.reader.After(ctx, storage.AfterQuery{Tenant: s.id.Tenant, After: *s.after, Limit: catchUpAllPage})
+		if err != nil {
+			return err
+		}
+		for _, m := range page {
+			if !m.Position.Before(end) {
+				page = nil
+				break
+			}
+			if err := s.deliver(m); err != nil {
+				return err
+			}
+		}
+		if len(page) == 0 {
+			s.skipTo(end)
+			return nil
+		}
+	}
+}
+
+// skipTo makes the next message wanted the one at end: there is none before it.
+func (s *subscription) skipTo(end device.Position) {
+	if before := (device.Position{Epoch: end.Epoch, Seq: max(end.Seq, 1) - 1}); s.after.Before(before) {
+		s.after = &before
 	}
 }
 
@@ -73,8 +103,11 @@ func (s *subscription) deliver(m device.Stored) error {
 	return nil
 }
 
-// The store pages backwards in order of arrival, and the stream's order is
-// wanted. catchUpPage is one page; catchUpWindow is how far apart two messages
+// catchUpAllPage is how many messages of a tenant are asked for at a time.
+const catchUpAllPage = 5000
+
+// Of one device the store pages backwards in order of arrival, and the stream's
+// order is wanted. catchUpPage is one page; catchUpWindow is how far apart two messages
 // of one device may be in both orders, far more than what is ever in flight.
 const (
 	catchUpPage   = 200
@@ -95,7 +128,7 @@ func (s *subscription) catchUp(ctx context.Context, end device.Position) error {
 				window = append(window, m)
 			}
 		}
-		slices.SortFunc(window, func(a, b device.Stored) int { return compare(a.Position, b.Position) })
+		slices.SortFunc(window, func(a, b device.Stored) int { return a.Position.Compare(b.Position) })
 		for len(window) > keep {
 			if err := s.deliver(window[0]); err != nil {
 				return err
@@ -116,9 +149,7 @@ func (s *subscription) catchUp(ctx context.Context, end device.Position) error {
 	if err := take(newest, 0); err != nil {
 		return err
 	}
-	if before := (device.Position{Epoch: end.Epoch, Seq: max(end.Seq, 1) - 1}); s.after.Before(before) {
-		s.after = &before
-	}
+	s.skipTo(end)
 	return nil
 }
 
@@ -144,14 +175,4 @@ func (s *subscription) walkBack(ctx context.Context) (newest []device.Stored, cu
 
 func (s *subscription) page(ctx context.Context, cursor string, limit int) (storage.MessagePage, error) {
 	return s.reader.Messages(ctx, storage.MessageQuery{Tenant: s.id.Tenant, Device: s.id.Device, Cursor: cursor, Limit: limit})
-}
-
-func compare(a, b device.Position) int {
-	switch {
-	case a.Before(b):
-		return -1
-	case b.Before(a):
-		return 1
-	}
-	return 0
 }

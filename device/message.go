@@ -1,6 +1,9 @@
 package device
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Protocol names the door a message or session came through.
 type Protocol string
@@ -96,4 +99,9 @@ type Position struct {
 // Before reports whether p comes before q.
 func (p Position) Before(q Position) bool {
 	return p.Epoch < q.Epoch || p.Epoch == q.Epoch && p.Seq < q.Seq
+}
+
+// Compare is negative when p comes before q, positive when q comes before p.
+func (p Position) Compare(q Position) int {
+	return cmp.Or(cmp.Compare(p.Epoch, q.Epoch), cmp.Compare(p.Seq, q.Seq))
 }

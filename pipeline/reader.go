@@ -27,6 +27,7 @@ type raw struct {
 	seq     uint64
 	stored  time.Time
 	pending uint64 // messages behind it when it was delivered
+	fresh   bool   // the first of what was fetched together
 }
 
 // TooOldError means that a position is before what the stream keeps: what lies
@@ -92,6 +93,7 @@ func (b *Belt) readOnce(ctx context.Context, stream string, next uint64, filters
 			cancel()
 			return last, err
 		}
+		fresh := true
 		for m := range batch.Messages() {
 			meta, err := m.Metadata()
 			if err != nil || meta.Sequence.Consumer != delivered+1 {
@@ -100,7 +102,8 @@ func (b *Belt) readOnce(ctx context.Context, stream string, next uint64, filters
 			}
 			delivered++
 			err = each(raw{subject: m.Subject(), header: m.Headers(), body: m.Data(),
-				seq: meta.Sequence.Stream, stored: meta.Timestamp.UTC(), pending: meta.NumPending})
+				seq: meta.Sequence.Stream, stored: meta.Timestamp.UTC(), pending: meta.NumPending, fresh: fresh})
+			fresh = false
 			if err != nil {
 				cancel()
 				return last, &stopReading{err}

@@ -29,6 +29,12 @@ func (r *RemoteStore) Messages(ctx context.Context, q storage.MessageQuery) (sto
 	return answered(ctx, r, "messages", q, storeAnswer.messages)
 }
 
+// After implements storage.Reader.
+func (r *RemoteStore) After(ctx context.Context, q storage.AfterQuery) ([]device.Stored, error) {
+	p, err := answered(ctx, r, "after", q, storeAnswer.messages)
+	return p.Messages, err
+}
+
 // Points implements storage.Reader.
 func (r *RemoteStore) Points(ctx context.Context, q storage.PointQuery) ([]storage.Point, error) {
 	return answered(ctx, r, "points", q, storeAnswer.points)

@@ -139,6 +139,11 @@ func (s *storeServer) ask(ctx context.Context, op string, raw json.RawMessage) (
 			p, err := s.reader.Messages(ctx, q)
 			return packMessages(p), err
 		})
+	case "after":
+		return asked(raw, func(q storage.AfterQuery) (storeAnswer, error) {
+			m, err := s.reader.After(ctx, q)
+			return packMessages(storage.MessagePage{Messages: m}), err
+		})
 	case "points":
 		return asked(raw, func(q storage.PointQuery) (storeAnswer, error) {
 			p, err := s.reader.Points(ctx, q)

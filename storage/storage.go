@@ -86,7 +86,7 @@ type Message struct {
 	Body     []byte          // the stream's own bytes: devicepb.MarshalMessage
 
 	// Last says that the history of its device and channel is not worth keeping:
-	// of the messages there that say so, Messages, Points and Buckets answer only
+	// of the messages there that say so, Messages, After, Points and Buckets answer only
 	// the one stored last, which stays whatever its age. Latest answers the last
 	// value of each series, whichever of them brought it, and what carries a key
 	// is stored once like any other. Messages of one channel should all say the
@@ -99,6 +99,11 @@ type Reader interface {
 	// Messages answers the newest q.Limit messages that match, oldest first,
 	// ordered by (received time, position).
 	Messages(ctx context.Context, q MessageQuery) (MessagePage, error)
+
+	// After answers a tenant's messages after a position, in stream order: at
+	// most q.Limit of them, and fewer when they are large; none only when there
+	// are no more.
+	After(ctx context.Context, q AfterQuery) ([]device.Stored, error)
 
 	// Points answers the measurements of one series in [Since, Until), oldest
 	// first, at most Limit of them, the newest when there are more. Of points
@@ -145,6 +150,13 @@ type MessageQuery struct {
 type MessagePage struct {
 	Messages []device.Stored
 	Next     string // asks for the messages before these; "" when there are none
+}
+
+// AfterQuery asks for messages of all devices of a tenant in stream order.
+type AfterQuery struct {
+	Tenant string
+	After  device.Position // zero: from the first that is kept
+	Limit  int             // 1 to 10,000
 }
 
 // PointQuery asks for one series.

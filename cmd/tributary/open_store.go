@@ -288,6 +288,11 @@ func (k *storeKeeper) Messages(ctx context.Context, q storage.MessageQuery) (sto
 	return k.reader().Messages(ctx, q)
 }
 
+// After implements storage.Reader.
+func (k *storeKeeper) After(ctx context.Context, q storage.AfterQuery) ([]device.Stored, error) {
+	return k.reader().After(ctx, q)
+}
+
 // Points implements storage.Reader.
 func (k *storeKeeper) Points(ctx context.Context, q storage.PointQuery) ([]storage.Point, error) {
 	return k.reader().Points(ctx, q)

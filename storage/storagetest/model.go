@@ -248,6 +248,7 @@ func (w *work) compare() {
 		w.must(err)
 		same(w.t, fmt.Sprintf("%+v", q), append([]storage.Point(nil), points...), append([]storage.Point(nil), w.model.points(q)...))
 	}
+	w.compareAfter()
 	w.compareBuckets()
 	for _, tenant := range []string{"t", "u"} {
 		got, err := w.st.Latest(w.t.Context(), storage.LatestQuery{Tenant: tenant, Limit: 10})

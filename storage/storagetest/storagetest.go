@@ -52,6 +52,8 @@ func Test(t *testing.T, open func(t *testing.T, dir string) storage.Store) {
 		{"message paging", testMessagePaging},
 		{"message filters", testMessageFilters},
 		{"messages come back whole", testMessageWhole},
+		{"messages in stream order", testAfter},
+		{"large messages in stream order", testAfterLarge},
 		{"tenants and hostile names", testNames},
 		{"points of all kinds", testPointKinds},
 		{"points at the edges of time", testPointTimes},

@@ -43,8 +43,8 @@ type TelemetryServiceClient interface {
 	// Latest answers the last value of every series of a device or a tenant.
 	Latest(ctx context.Context, in *LatestRequest, opts ...grpc.CallOption) (*LatestResponse, error)
 	// Subscribe streams messages as they are stored: from now, or from a position
-	// first and then live. For one device, positions older than the stream keeps
-	// are answered from the store; for all devices ("-") they are OUT_OF_RANGE.
+	// first and then live. What came after the position and is no longer in the
+	// stream is answered from the store.
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Message], error)
 }
 
@@ -132,8 +132,8 @@ type TelemetryServiceServer interface {
 	// Latest answers the last value of every series of a device or a tenant.
 	Latest(context.Context, *LatestRequest) (*LatestResponse, error)
 	// Subscribe streams messages as they are stored: from now, or from a position
-	// first and then live. For one device, positions older than the stream keeps
-	// are answered from the store; for all devices ("-") they are OUT_OF_RANGE.
+	// first and then live. What came after the position and is no longer in the
+	// stream is answered from the store.
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[Message]) error
 	mustEmbedUnimplementedTelemetryServiceServer()
 }
