@@ -9,12 +9,14 @@ import (
 
 // feed is how far one stream was read.
 type feed struct {
-	read    uint64        // guarded by Service.mu, as is
+	read    uint64        // guarded by Service.mu, as are the others
+	count   uint64        // messages read
 	changed chan struct{} // closed when read rises; nil while nobody waits
 }
 
 func (f *feed) advance(seq uint64) {
 	f.read = seq
+	f.count++
 	if f.changed != nil {
 		close(f.changed)
 		f.changed = nil

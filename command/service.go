@@ -150,6 +150,13 @@ func (s *Service) Start(ctx context.Context) error {
 	return nil
 }
 
+// Folded is how many requests and transitions of commands were read since the start.
+func (s *Service) Folded() (commands, events uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.requests.count, s.events.count
+}
+
 // recover gives back what this node held in its earlier life. Whatever fails
 // here is tried again by the actor, and at the latest when the device attaches.
 func (s *Service) recover(ctx context.Context) {

@@ -29,6 +29,10 @@ func (l *line) align(ctx context.Context) error {
 	}
 	info := s.CachedInfo()
 	epoch, log := streamEpoch(info), l.p.b.log.With("stream", l.stream)
+	if pos != (device.Position{}) && (pos.Epoch != epoch || info.State.LastSeq < pos.Seq) {
+		l.p.b.metrics.epochGuard.WithLabelValues(l.stream).Inc()
+		l.guarded.Store(true)
+	}
 	switch {
 	case pos == device.Position{}:
 		pos = device.Position{Epoch: epoch}

@@ -24,6 +24,7 @@ type line struct {
 	keep    int64 // purge the stream down to so many bytes; 0: never
 	lag     atomic.Uint64
 	failing atomic.Pointer[error]
+	guarded atomic.Bool                // align had to step in
 	looked  struct{ last, pos uint64 } // by tend, the last time
 
 	mu    sync.Mutex

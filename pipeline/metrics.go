@@ -13,6 +13,7 @@ type metrics struct {
 	batches      *prometheus.CounterVec // stream
 	rows         *prometheus.CounterVec // stream
 	writeErrors  *prometheus.CounterVec // stream
+	epochGuard   *prometheus.CounterVec // stream
 	gaps         *prometheus.CounterVec // stream: messages that were gone before they were stored
 	deadLetters  *prometheus.CounterVec // why: refused, undecodable, unstorable
 	deadDropped  prometheus.Counter
@@ -47,6 +48,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		batches:      vec("persist_batches_total", "Batches written to the store.", "stream"),
 		rows:         vec("persist_rows_total", "Rows written to the store.", "stream"),
 		writeErrors:  vec("persist_errors_total", "Writes the store failed; they are repeated.", "stream"),
+		epochGuard:   vec("epoch_guard_total", "Times a stream was younger or shorter than the store's position, so that a new epoch began or numbers were passed over.", "stream"),
 		gaps:         vec("persist_missing_total", "Sequences that were gone from the stream before they were stored.", "stream"),
 		deadLetters:  vec("dead_letters_total", "Messages written to the dead letters.", "why"),
 		deadDropped:  prometheus.NewCounter(prometheus.CounterOpts(opts("dead_letters_dropped_total", "Dead letters dropped because their queue was full."))),
@@ -55,7 +57,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	if r != nil {
 		r.MustRegister(m.commits, m.committed, m.retries, m.splits, m.queueFull, m.lag, m.held, m.room, m.roomRefused, m.persistDelay, m.batches, m.rows,
-			m.writeErrors, m.gaps, m.deadLetters, m.deadDropped, m.tailMissed, m.missed)
+			m.writeErrors, m.epochGuard, m.gaps, m.deadLetters, m.deadDropped, m.tailMissed, m.missed)
 	}
 	return m
 }

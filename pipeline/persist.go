@@ -117,6 +117,17 @@ func (p *Persister) Positions() map[string]device.Position {
 	return all
 }
 
+// Guarded names the streams that were not what the store expected, so that a
+// new epoch began or numbers were passed over (align.go).
+func (p *Persister) Guarded() (streams []string) {
+	for _, l := range p.lines {
+		if l.guarded.Load() {
+			streams = append(streams, l.stream)
+		}
+	}
+	return streams
+}
+
 // Healthy reports a store that fails.
 func (p *Persister) Healthy() error {
 	for _, l := range p.lines {

@@ -237,6 +237,9 @@ func TestAStreamThatLostItsTail(t *testing.T) {
 	p := persist(t, b, s, quick)
 	submitAll(t, b, "d", 10)
 	waitStored(t, p)
+	if got := p.Guarded(); got != nil {
+		t.Errorf("the epoch guard says it stepped in for %v", got)
+	}
 	stopWithin(t, p.Close)
 	// As after a power cut: the store is ahead of the stream.
 	s.mu.Lock()
@@ -247,6 +250,9 @@ func TestAStreamThatLostItsTail(t *testing.T) {
 	p = persist(t, b, s, quick)
 	if last := lastSeq(t, b, TelemetryStream); last != 50 {
 		t.Fatalf("the stream goes on after %d; the numbers up to 50 are taken", last)
+	}
+	if got := p.Guarded(); len(got) != 1 || got[0] != TelemetryStream || testutil.ToFloat64(b.metrics.epochGuard.WithLabelValues(TelemetryStream)) != 1 {
+		t.Errorf("the epoch guard says it stepped in for %v", got)
 	}
 	submitAll(t, b, "new", 5)
 	waitStored(t, p)

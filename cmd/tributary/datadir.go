@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/gofrs/flock"
 
@@ -23,21 +24,58 @@ const (
 	lockFile      = "lock"
 )
 
+// dataLock is the hold on a data directory. While a server has it, its file
+// says since when; so one that is still there when the next server comes was
+// left by one that was not stopped cleanly.
+type dataLock struct {
+	*flock.Flock
+	unclean bool // the run before was not
+}
+
 // lockData makes the directory, private to its owner, and holds it for this
 // process: a second server on it would share nothing but trouble.
-func lockData(dir string) (*flock.Flock, error) {
+func lockData(dir string) (*dataLock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	lock := flock.New(filepath.Join(dir, lockFile))
-	held, err := lock.TryLock()
+	free, err := lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	if !held {
+	if !free {
 		return nil, fmt.Errorf("data directory %s is in use by another server: stop it, or choose another directory with --data", dir)
 	}
-	return lock, nil
+	left, err := os.ReadFile(lock.Path())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("data directory: %w", err), lock.Unlock())
+	}
+	held := &dataLock{lock, len(left) > 0}
+	if err := held.write(fmt.Sprintf("running since %s\n", time.Now().UTC().Format(time.RFC3339))); err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	return held, nil
+}
+
+// release gives the directory back. clean says that nothing in it is to be
+// recovered.
+func (l *dataLock) release(clean bool) error {
+	if !clean {
+		return l.Unlock()
+	}
+	return errors.Join(l.write(""), l.Unlock())
+}
+
+func (l *dataLock) write(text string) (err error) {
+	f, err := os.OpenFile(l.Path(), os.O_WRONLY|os.O_TRUNC, 0)
+	if err == nil {
+		_, err = f.WriteString(text)
+		err = errors.Join(err, f.Sync(), f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	return nil
 }
 
 // prepareData takes away the addresses of an earlier run, which are no longer

@@ -41,7 +41,9 @@ type house struct {
 
 	certificate *tlsfiles.Source // nil: nothing speaks TLS
 	ready       readiness
+	recovery    recovery
 	parts       []part
+	unsound     bool // a part did not stop: what it left is to be recovered
 }
 
 // part is something with a life of its own.
@@ -115,7 +117,9 @@ func (h *house) stop(ctx context.Context) error {
 		case p.door:
 			doors = append(doors, p)
 		default: // what stands behind the doors ends when all of them are closed
-			errs = append(errs, stopTogether(ctx, doors), stopTogether(ctx, []part{p}))
+			errs = append(errs, stopTogether(ctx, doors))
+			h.unsound = h.unsound || errors.Join(errs...) != nil
+			errs = append(errs, stopTogether(ctx, []part{p}))
 			doors = nil
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -29,7 +30,13 @@ func (h *house) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	h.add(part{name: "data directory", stop: func(context.Context) error { return lock.Unlock() }})
+	opened := false
+	h.add(part{name: "data directory", stop: func(context.Context) error {
+		return lock.release(!h.unsound && (opened || !lock.unclean))
+	}})
+	if err := h.openRecovery(lock.unclean); err != nil {
+		return err
+	}
 	if h.token, err = prepareData(h.cfg.Data); err != nil {
 		return err
 	}
@@ -82,11 +89,13 @@ func (h *house) open(ctx context.Context) (err error) {
 	if err := h.openAdmin(rest, scrapers{h.token, tokens.Verify}); err != nil {
 		return err
 	}
+	opened = true
 	return h.announce()
 }
 
 // openBelt connects to the NATS server named, or starts one in process.
 func (h *house) openBelt(ctx context.Context) (*pipeline.Belt, error) {
+	began := time.Now()
 	options := pipeline.Options{
 		URL: h.cfg.NATS, Durability: pipeline.Durability(h.cfg.Durability), Replicas: h.cfg.NATSReplicas,
 		Verify: pipeline.Verify{Monitor: h.cfg.NATSMonitor, SystemCreds: h.cfg.NATSSystemCreds}, NodeName: h.cfg.nodeName(), MaxMessageBytes: h.cfg.MaxMessageBytes, StreamBytes: h.cfg.StreamMaxBytes,
@@ -104,6 +113,9 @@ func (h *house) openBelt(ctx context.Context) (*pipeline.Belt, error) {
 		return nil, err
 	}
 	h.add(part{name: "pipeline", run: belt.Verify, stop: belt.Close})
+	if err := h.foundStreams(ctx, belt, began); err != nil {
+		return nil, err
+	}
 	h.durability = string(belt.Durability())
 	if h.durability == "trusted" && h.cfg.Durability == "" {
 		h.log.Warn("nobody has looked whether the NATS server fsyncs before it acknowledges: say --nats-monitor or --nats-system-creds to verify it, or --durability trusted")
@@ -137,6 +149,7 @@ func (h *house) openRegistry(ctx context.Context, belt *pipeline.Belt, node *pip
 // openCommands brings the life of commands into being: what an earlier run left
 // SENT is queued again before any door opens.
 func (h *house) openCommands(ctx context.Context, belt *pipeline.Belt, node *pipeline.Node, here *presence.Service, store *storeKeeper) (*command.Service, error) {
+	began := time.Now()
 	leases, err := belt.Leases(ctx)
 	if err != nil {
 		return nil, err
@@ -152,6 +165,7 @@ func (h *house) openCommands(ctx context.Context, belt *pipeline.Belt, node *pip
 		return nil, fmt.Errorf("commands: %w", err)
 	}
 	h.add(part{name: "commands", stop: service.Shutdown})
+	h.foundCommands(service, began)
 	return service, h.followLeases(ctx, leases, node, service)
 }
 

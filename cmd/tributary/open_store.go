@@ -100,6 +100,7 @@ func (k *storeKeeper) claim(ctx context.Context) (holder string, err error) {
 }
 
 func (k *storeKeeper) begin(ctx context.Context, s *heldStore) (err error) {
+	began := time.Now()
 	if s.Store, err = k.h.openStore(); err != nil {
 		return err
 	}
@@ -114,6 +115,7 @@ func (k *storeKeeper) begin(ctx context.Context, s *heldStore) (err error) {
 	if err != nil {
 		return err
 	}
+	k.h.foundStore(k.name, s, began)
 	if k.h.cfg.NATS == "" {
 		return nil // there is nobody to ask
 	}

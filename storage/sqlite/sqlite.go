@@ -115,6 +115,8 @@ type Store struct {
 	room    chan struct{} // closed and replaced when the queue shrinks or sealing fails
 	sealErr error         // why the last seal failed; nil when it did not
 
+	recovered struct{ messages, keys int64 } // found unsealed by Open
+
 	newest    atomic.Int64  // stream time of the newest message since Open, 0 for none
 	ids       idCache       // under sealing
 	kick      chan struct{} // wakes the sealer
@@ -158,8 +160,20 @@ func (s *Store) open() (err error) {
 	if s.met, err = newMetrics(s.cfg.Registerer, s); err != nil {
 		return err
 	}
-	return s.rebuild(ctx)
+	if err := s.rebuild(ctx); err != nil {
+		return err
+	}
+	line := s.lineup()
+	for _, h := range line.all() {
+		s.recovered.messages += int64(h.rows)
+		s.recovered.keys += int64(len(h.keys.at))
+	}
+	return nil
 }
+
+// Recovered is what Open found unsealed and read into memory: messages, and the
+// keys among them.
+func (s *Store) Recovered() (messages, keys int64) { return s.recovered.messages, s.recovered.keys }
 
 // Close stops the sealer, after the seal it may be in, and closes the file.
 // What was not sealed is in the hot rows; nothing is lost.
