@@ -13,7 +13,7 @@ import (
 )
 
 // outageEnv says how long the store is away; it is 3s unless said.
-const outageEnv = "TRIBUTARY_STORE_OUTAGE"
+const outageEnv = "TRIBUTARY_TEST_STORE_OUTAGE"
 
 // outageLoad is devices that send QoS 1 messages over MQTT, numbered from 1 for
 // each, at a rate.
