@@ -114,6 +114,31 @@ func TestNodeDiesWithLeases(t *testing.T) {
 	})
 }
 
+// TestDrainHandsOver: a node that is told to stop gives back what its devices had
+// not settled, and says why they left, itself.
+func TestDrainHandsOver(t *testing.T) {
+	t.Parallel()
+	c := openCluster(t)
+	dev := dialMQTT5(t, c.a, "dev")
+	dev.subscribe(t, "dev/commands/#")
+	id := c.sendTo(c.a, "dev")
+	dev.receive(t, id) // and says nothing
+	eventually(t, "the session on a", func() bool { return c.where(c.b, "dev") == "a" })
+	c.a.stop()
+	eventually(t, "the end of the session", func() bool {
+		told := c.presenceSoFar(c.b, "dev")
+		last := told[len(told)-1]
+		return last.GetReason() == "drain" && last.GetNode() == "a" && !last.GetConnected()
+	})
+	back := dialMQTT5(t, c.b, "dev")
+	back.subscribe(t, "dev/commands/#")
+	back.accept(t, id)
+	eventually(t, "the receipt", func() bool {
+		trail, node := c.trail(c.b, id)
+		return trail == "QUEUED SENT QUEUED SENT DELIVERED" && node == "b"
+	})
+}
+
 // expiring sends a command that nobody takes.
 func (c *cluster) expiring(s *server, name string, ttl time.Duration) string {
 	c.t.Helper()

@@ -48,6 +48,9 @@ func TestAFleetThatSleeps(t *testing.T) {
 	if len(secrets) != registered {
 		t.Fatalf("%d secrets, want %d", len(secrets), registered)
 	}
+	if n := s.metric("tributary_nats_restarts_total"); n != 0 { // of a server with a sound disk, however busy
+		t.Errorf("the stream was restarted %v times while devices were registered", n)
+	}
 	s.stop()
 
 	began = time.Now()
