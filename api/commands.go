@@ -163,6 +163,14 @@ func statesFromProto(in []pb.CommandState) ([]device.CommandState, error) {
 	return out, nil
 }
 
+// optionalDuration is absent for zero.
+func optionalDuration(d time.Duration) *durationpb.Duration {
+	if d == 0 {
+		return nil
+	}
+	return durationpb.New(d)
+}
+
 // duration reads an optional positive duration; zero when it is absent.
 func duration(field string, d *durationpb.Duration) (time.Duration, error) {
 	if d == nil {

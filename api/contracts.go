@@ -8,8 +8,8 @@ import (
 	"github.com/tributary-iot/tributary/storage"
 )
 
-// Needs is what the API asks of the house. Everything but Tokens, Barrier and
-// DeadLetters is required; without Tokens only the operator may call.
+// Needs is what the API asks of the house. Everything but Tokens, Barrier, Batches
+// and DeadLetters is required; without Tokens only the operator may call.
 type Needs struct {
 	Devices  Devices
 	Commands Commands
@@ -18,6 +18,7 @@ type Needs struct {
 	Presence Presence
 	Tokens   Tokens
 	Barrier  Barrier
+	Batches  Batches // nil: this server has none
 
 	DeadLetters DeadLetters // nil: there is no such service here
 }
@@ -82,6 +83,29 @@ type Commands interface {
 	// and returns nil after the terminal one. An error of fn ends it and is
 	// answered. fn may be slow: it writes to the caller.
 	Watch(ctx context.Context, id device.ID, command string, fn func(device.CommandRecord) error) error
+}
+
+// Batches is one command to many devices. Errors: NotFound, Conflict (an existing
+// id), Precondition (nothing more would be sent; no device is meant), Invalid,
+// TooLarge, Busy, Unavailable.
+type Batches interface {
+	// Create makes a batch of the devices listed, or that its selector finds.
+	Create(ctx context.Context, b device.Batch, listed []string) (device.Batch, error)
+
+	Get(ctx context.Context, tenant, id string) (device.Batch, error)
+	Pause(ctx context.Context, tenant, id string) (device.Batch, error)
+	Resume(ctx context.Context, tenant, id string) (device.Batch, error)
+	Cancel(ctx context.Context, tenant, id, reason string) (device.Batch, error)
+
+	// List answers at most limit of a tenant's batches after an id, newest first.
+	List(ctx context.Context, tenant, after string, limit int) ([]device.Batch, error)
+
+	// Watch calls fn with how the batch stands and after every change, and returns
+	// nil once it has ended. An error of fn ends it and is answered.
+	Watch(ctx context.Context, tenant, id string, fn func(device.Batch) error) error
+
+	// Results is Watch for what became of each device's command, once each.
+	Results(ctx context.Context, tenant, id string, fn func(device.BatchResult) error) error
 }
 
 // Feed is the telemetry stream, live.

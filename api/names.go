@@ -44,6 +44,11 @@ func DeadLetterName(tenant, devicename, id string) string {
 // TokenName is the resource name of an API token.
 func TokenName(tenant, id string) string { return TenantName(tenant) + "/tokens/" + escapeID(id) }
 
+// BatchName is the resource name of a command batch.
+func BatchName(tenant, id string) string {
+	return TenantName(tenant) + "/commandBatches/" + escapeID(id)
+}
+
 func orAny(id string) string {
 	if id == "" {
 		return anyID
@@ -108,13 +113,21 @@ func parseCommand(name string) (device.ID, string, error) {
 }
 
 // parseToken reads a token's name.
-func parseToken(name string) (tenant, id string, err error) {
-	ids, err := parseName(name, "tenants", "tokens")
+func parseToken(name string) (tenant, id string, err error) { return parseOwn(name, "tokens", "token") }
+
+// parseBatch reads a command batch's name.
+func parseBatch(name string) (tenant, id string, err error) {
+	return parseOwn(name, "commandBatches", "batch")
+}
+
+// parseOwn reads the name of one thing that is a tenant's own.
+func parseOwn(name, collection, what string) (tenant, id string, err error) {
+	ids, err := parseName(name, "tenants", collection)
 	if err != nil {
 		return "", "", err
 	}
 	if ids[1] == "" {
-		return "", "", device.Errorf(device.Invalid, "resource name %q names no single token", clip(name))
+		return "", "", device.Errorf(device.Invalid, "resource name %q names no single %s", clip(name), what)
 	}
 	return ids[0], ids[1], validTenant(ids[0])
 }

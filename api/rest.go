@@ -26,6 +26,7 @@ var services = []struct {
 }{
 	{func(s *Server, g grpc.ServiceRegistrar) { pb.RegisterDeviceServiceServer(g, &devices{s: s}) }, pb.RegisterDeviceServiceHandler},
 	{func(s *Server, g grpc.ServiceRegistrar) { pb.RegisterCommandServiceServer(g, &commands{s: s}) }, pb.RegisterCommandServiceHandler},
+	{func(s *Server, g grpc.ServiceRegistrar) { pb.RegisterCommandBatchServiceServer(g, &batches{s: s}) }, pb.RegisterCommandBatchServiceHandler},
 	{func(s *Server, g grpc.ServiceRegistrar) { pb.RegisterTelemetryServiceServer(g, &telemetry{s: s}) }, pb.RegisterTelemetryServiceHandler},
 	{func(s *Server, g grpc.ServiceRegistrar) { pb.RegisterPresenceServiceServer(g, &presence{s: s}) }, pb.RegisterPresenceServiceHandler},
 	{func(s *Server, g grpc.ServiceRegistrar) { pb.RegisterDeadLetterServiceServer(g, newDeadLetters(s)) }, pb.RegisterDeadLetterServiceHandler},

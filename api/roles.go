@@ -43,6 +43,15 @@ var callers = map[string][]device.Role{
 	pb.CommandService_ListCommands_FullMethodName:  everybody,
 	pb.CommandService_WatchCommand_FullMethodName:  everybody,
 
+	pb.CommandBatchService_CreateCommandBatch_FullMethodName:       senders,
+	pb.CommandBatchService_PauseCommandBatch_FullMethodName:        senders,
+	pb.CommandBatchService_ResumeCommandBatch_FullMethodName:       senders,
+	pb.CommandBatchService_CancelCommandBatch_FullMethodName:       senders,
+	pb.CommandBatchService_GetCommandBatch_FullMethodName:          everybody,
+	pb.CommandBatchService_ListCommandBatches_FullMethodName:       everybody,
+	pb.CommandBatchService_WatchCommandBatch_FullMethodName:        everybody,
+	pb.CommandBatchService_WatchCommandBatchResults_FullMethodName: everybody,
+
 	pb.TelemetryService_Query_FullMethodName:       everybody,
 	pb.TelemetryService_QueryPoints_FullMethodName: everybody,
 	pb.TelemetryService_Aggregate_FullMethodName:   everybody,

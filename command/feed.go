@@ -68,6 +68,9 @@ func (s *Service) onEvent(ev device.StoredEvent) {
 	for _, w := range s.watchers[ev.Command] {
 		w.add(ev)
 	}
+	for heed := range s.heeds {
+		(*heed)(ev)
+	}
 	if a := s.actors[ev.ID()]; a != nil {
 		a.post(func(a *actor, err error) {
 			if err == nil {

@@ -107,6 +107,26 @@ func (s *Service) sendOnce(ctx context.Context, c device.Command) (device.Comman
 	return ask(ctx, s, c.ForDevice(), func(a *actor) (device.CommandRecord, error) { return a.putOnce(&c, old) })
 }
 
+// ByKey answers the device's command with a key, looked for where Send looks for
+// it; NotFound when there is none.
+func (s *Service) ByKey(ctx context.Context, id device.ID, key string) (device.CommandRecord, error) {
+	old, err := s.keyInStore(ctx, &device.Command{Tenant: id.Tenant, Device: id.Device, Key: key})
+	if err != nil {
+		return device.CommandRecord{}, err
+	}
+	return ask(ctx, s, id, func(a *actor) (device.CommandRecord, error) {
+		for _, known := range a.cmds {
+			if known.cmd.Key == key {
+				return known.record(), nil
+			}
+		}
+		if old == nil {
+			return device.CommandRecord{}, errGone
+		}
+		return *old, nil
+	})
+}
+
 func (a *actor) putOnce(c *device.Command, old *device.CommandRecord) (device.CommandRecord, error) {
 	for try := 0; ; try++ {
 		for _, known := range a.cmds {

@@ -109,6 +109,7 @@ type Service struct {
 	requests feed // read so far
 	events   feed
 	watchers map[string][]*watcher
+	heeds    map[*func(device.StoredEvent)]bool
 }
 
 // New makes a Service; Start brings it to life. history may be nil when there
@@ -122,7 +123,7 @@ func New(cfg Config, log Log, mailbox Mailbox, leases Leases, history History) (
 		cfg: cfg, log: log, mailbox: mailbox, leases: leases, history: history,
 		ticks:  make(chan struct{}, 256),
 		rearm:  make(chan struct{}, 1),
-		actors: map[device.ID]*actor{}, table: newTable(cfg.Node), watchers: map[string][]*watcher{},
+		actors: map[device.ID]*actor{}, table: newTable(cfg.Node), watchers: map[string][]*watcher{}, heeds: map[*func(device.StoredEvent)]bool{},
 	}
 	s.metrics = newMetrics(cfg.Registerer, s)
 	s.ctx, s.cancel = context.WithCancel(context.Background())

@@ -140,6 +140,20 @@ func (s *Service) Watch(ctx context.Context, id device.ID, cmd string, fn func(d
 	return nil
 }
 
+// Heed calls fn with every transition of any command, as this node reads them,
+// from now on and in order, until stop is called. fn must not block, nor call the
+// Service.
+func (s *Service) Heed(fn func(device.StoredEvent)) (stop func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heeds[&fn] = true
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.heeds, &fn)
+	}
+}
+
 // watcher gathers what happened to one command since it was last asked.
 type watcher struct {
 	ready chan struct{}

@@ -49,6 +49,7 @@ func (b *Belt) ensureStreams(ctx context.Context) error {
 	}
 	for _, want := range []jetstream.KeyValueConfig{
 		{Bucket: DeviceBucket, Storage: jetstream.FileStorage}, {Bucket: TokenBucket, Storage: jetstream.FileStorage},
+		{Bucket: BatchBucket, Storage: jetstream.FileStorage},
 	} {
 		want.History, want.Replicas = 1, b.opts.Replicas
 		if err := b.ensureBucket(ctx, want); err != nil {

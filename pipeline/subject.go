@@ -19,6 +19,7 @@ const (
 	DeviceStream       = "KV_" + DeviceBucket // the bucket as a stream
 	deviceBucketRoot   = "$KV." + DeviceBucket + "."
 	TokenBucket        = "TOKENS"
+	BatchBucket        = "BATCHES"
 	LeaseStream        = "LEASES"
 	GenerationStream   = "LEASE_GENERATIONS"
 	NodeStream         = "NODES"

@@ -89,7 +89,7 @@ func (b *Belt) check(f serverFacts) error {
 // acknowledgements we pass on. One that its cluster says is gone acknowledges
 // nothing, and is looked at when it is back.
 func (b *Belt) holders(ctx context.Context) ([]string, error) {
-	all := []string{"KV_" + DeviceBucket, "KV_" + TokenBucket}
+	all := []string{"KV_" + DeviceBucket, "KV_" + TokenBucket, "KV_" + BatchBucket}
 	for _, s := range b.streamConfigs() {
 		all = append(all, s.Name)
 	}

@@ -26,6 +26,7 @@ type clientCommands struct {
 	Device   deviceCmd   `cmd:"" help:"Register devices, and say which may speak."`
 	Send     sendCmd     `cmd:"" help:"Send a command to a device."`
 	Call     callCmd     `cmd:"" help:"Send a command to a device and print what it answers."`
+	Batch    batchCmd    `cmd:"" help:"Send one command to many devices, and see how far it is."`
 	Commands commandsCmd `cmd:"" help:"See what became of commands, and cancel them."`
 	Query    queryCmd    `cmd:"" help:"Print what a device said, newest N, oldest first."`
 	Latest   latestCmd   `cmd:"" help:"Print the last value of everything devices measure."`
@@ -53,6 +54,7 @@ type client struct {
 	conn      *grpc.ClientConn
 	devices   pb.DeviceServiceClient
 	commands  pb.CommandServiceClient
+	batches   pb.CommandBatchServiceClient
 	telemetry pb.TelemetryServiceClient
 	letters   pb.DeadLetterServiceClient
 	out       *output
@@ -87,7 +89,7 @@ func (f *clientFlags) with(app *kong.Context, do func(*client) error) error {
 	}
 	defer conn.Close()
 	c := &client{
-		flags: f, conn: conn, devices: pb.NewDeviceServiceClient(conn), commands: pb.NewCommandServiceClient(conn),
+		flags: f, conn: conn, devices: pb.NewDeviceServiceClient(conn), commands: pb.NewCommandServiceClient(conn), batches: pb.NewCommandBatchServiceClient(conn),
 		telemetry: pb.NewTelemetryServiceClient(conn), letters: pb.NewDeadLetterServiceClient(conn), out: newOutput(app.Stdout, app.Stderr, f.Output == "json"),
 	}
 	return f.explain(errors.Join(do(c), c.out.close()), addr)

@@ -232,7 +232,7 @@ func TestHelpIsThere(t *testing.T) {
 		"device add", "device label", "device list", "device show", "device disable", "device enable", "device rm", "device rotate",
 		"device import", "device credential add", "device credential rm", "token create", "token list", "token rm",
 		"deadletter list", "deadletter show", "deadletter replay", "deadletter purge", "status", "config check", "config example",
-		"send", "call", "commands list", "commands show", "commands watch", "commands cancel", "query", "latest", "tail", "presence",
+		"send", "call", "batch create", "batch watch", "batch results", "batch list", "batch pause", "batch resume", "batch cancel", "commands list", "commands show", "commands watch", "commands cancel", "query", "latest", "tail", "presence",
 	} {
 		var help bytes.Buffer
 		parser, err := newParser(&cli{}, options.EnvironmentOf(nil))

@@ -71,6 +71,10 @@ func (h *house) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	batches, err := h.openBatches(ctx, belt, node, commands, devices)
+	if err != nil {
+		return err
+	}
 	h.look(belt, node, store, devices)
 	if err := h.openDoors(gate{registry: devices, belt: belt, commands: commands, presence: here}, belt.MaxMessageBytes()); err != nil {
 		return err
@@ -80,7 +84,7 @@ func (h *house) open(ctx context.Context) (err error) {
 	}
 	needs := api.Needs{
 		Devices: devices, Commands: commands, Reader: store,
-		Feed: liveFeed{belt}, Presence: sessionList{sessions}, Tokens: tokens, Barrier: store.barrier, DeadLetters: letterBox{belt},
+		Feed: liveFeed{belt}, Presence: sessionList{sessions}, Tokens: tokens, Barrier: store.barrier, Batches: batches, DeadLetters: letterBox{belt},
 	}
 	rest, err := h.openAPI(needs)
 	if err != nil {

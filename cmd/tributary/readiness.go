@@ -233,8 +233,9 @@ func (h *house) tellHealth(set func(serving func(service string) bool)) func(con
 // serviceNeeds are the parts without which a service has nothing true to say.
 // Services that are not here, and the server as a whole, need all.
 var serviceNeeds = map[string][]string{
-	"tributary.v1.DeviceService":    {"nats", "registry"},
-	"tributary.v1.CommandService":   {"nats", "stream", "leases"},
-	"tributary.v1.TelemetryService": {"store"},
-	"tributary.v1.PresenceService":  {"nats", "leases"},
+	"tributary.v1.DeviceService":       {"nats", "registry"},
+	"tributary.v1.CommandService":      {"nats", "stream", "leases"},
+	"tributary.v1.CommandBatchService": {"nats", "stream"},
+	"tributary.v1.TelemetryService":    {"store"},
+	"tributary.v1.PresenceService":     {"nats", "leases"},
 }

@@ -28,7 +28,7 @@ const (
 
 // everyRoom is what cmd/tributary ties together.
 var everyRoom = []string{
-	"adapters", "adapters/amqp", "adapters/https", "adapters/mqtt", "api", "command", "device",
+	"adapters", "adapters/amqp", "adapters/https", "adapters/mqtt", "api", "batch", "command", "device",
 	"device/devicepb", "normalize", "pipeline", "pipeline/embedded", "pipeline/natsdoor", "presence", "proto/tributary/v1",
 	"registry", "storage", "storage/sqlite", "token",
 }
@@ -76,6 +76,7 @@ var layers = []room{
 	{path: "registry/registrytest", rooms: []string{"device", "registry"}, helper: true},
 	{path: "command", rooms: []string{"adapters", "device", "storage"}, others: []string{"github.com/oklog/ulid/v2", prometheus}},
 
+	{path: "batch", rooms: []string{"device"}, others: []string{"github.com/oklog/ulid/v2", "golang.org/x/sync"}},
 	{path: "token", rooms: []string{"device", "internal/metrics"}, others: []string{prometheus}},
 	{path: "presence", rooms: []string{"device", "internal/metrics"}, others: []string{"github.com/oklog/ulid/v2", prometheus}},
 
