@@ -6,28 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	pb "github.com/tributary-iot/tributary/proto/tributary/v1"
 )
-
-// labour has a device take commands and answer them until its connection ends.
-func labour(ctx context.Context, d seat, done func(id string, repeat bool)) {
-	for {
-		p, err := d.take(ctx)
-		if err == nil {
-			err = p.settle(ctx, "accept")
-		}
-		if err != nil {
-			return
-		}
-		done(p.id, p.repeat)
-		if d.respond(ctx, p.id, 200) != nil {
-			return
-		}
-	}
-}
 
 // TestBatchOverAKill sends one command to devices on every protocol, some of them
 // away, kills the server in the middle, and brings everybody back: each device has
@@ -44,18 +27,17 @@ func TestBatchOverAKill(t *testing.T) {
 	if err := os.WriteFile(file, []byte(list.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	sit := func(s *server, i int) seat {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
-		d, err := seats[protocols[i%len(protocols)]](ctx, s, fmt.Sprintf("dev-%02d", i), time.Minute)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(d.cut)
-		return d
+	var workers [devices]worker
+	var now atomic.Pointer[server]
+	now.Store(s)
+	work, rest := context.WithCancel(t.Context())
+	defer rest()
+	begin := func(i int) {
+		workers[i].protocol, workers[i].device = protocols[i%len(protocols)], fmt.Sprintf("dev-%02d", i)
+		go workers[i].labour(work, &now)
 	}
 	for i := range devices / 2 {
-		go labour(t.Context(), sit(s, i), func(string, bool) {})
+		begin(i)
 	}
 	made := parseLines[struct {
 		Name  string
@@ -74,8 +56,9 @@ func TestBatchOverAKill(t *testing.T) {
 	eventually(t, "the first to succeed", func() bool { return batch(s).GetProgress().GetSucceeded() > 0 })
 	s.kill()
 	s = serve(t, data, "--open")
-	for i := range devices {
-		go labour(t.Context(), sit(s, i), func(string, bool) {})
+	now.Store(s)
+	for i := devices / 2; i < devices; i++ {
+		begin(i)
 	}
 	if out, err := s.tryClient("batch", "watch", "b1"); err != nil || !strings.Contains(out, "100%  40/40  COMPLETED  40 succeeded") {
 		t.Errorf("watch: %v\n%s", err, out)
@@ -93,6 +76,7 @@ func TestBatchOverAKill(t *testing.T) {
 	if _, err := s.tryClient("batch", "pause", "b1"); err == nil {
 		t.Error("a batch that has ended was paused")
 	}
+	rest()
 	s.stop()
 }
 
