@@ -149,3 +149,32 @@ func TestNewPrincipal(t *testing.T) {
 		}
 	}
 }
+
+// TestOversees: applications, and everybody in open mode, of their own tenant only.
+func TestOversees(t *testing.T) {
+	app := device.Principal{ID: device.ID{Tenant: "t", Device: "app"}, Kind: device.KindApplication}
+	open := device.Principal{ID: device.ID{Tenant: "default", Device: "x"}, Kind: device.KindDevice, Open: true}
+	for _, c := range []struct {
+		who  device.Principal
+		name string
+		want device.ID
+	}{
+		{app, "", device.ID{Tenant: "t"}}, {app, "d", device.ID{Tenant: "t", Device: "d"}},
+		{open, "", device.ID{Tenant: "default"}}, {open, "d", device.ID{Tenant: "default", Device: "d"}},
+	} {
+		if got, err := c.who.Oversees(c.name); err != nil || got != c.want {
+			t.Errorf("%v oversees %q: %v, %v", c.who.ID, c.name, got, err)
+		}
+	}
+	for _, kind := range []device.PrincipalKind{device.KindDevice, device.KindGateway} {
+		p := device.Principal{ID: device.ID{Tenant: "t", Device: "d"}, Kind: kind, For: "*"}
+		for _, name := range []string{"", "d", "x"} {
+			if _, err := p.Oversees(name); device.CodeOf(err) != device.Forbidden {
+				t.Errorf("a %s oversees %q: %v", kind, name, err)
+			}
+		}
+	}
+	if _, err := app.Oversees("a/b"); device.CodeOf(err) != device.Invalid {
+		t.Errorf("a name that is none: %v", err)
+	}
+}

@@ -186,6 +186,27 @@ func TestReadersShareASubscription(t *testing.T) {
 	three.want(t, "later")
 }
 
+// Readers on two nodes share a subscription, too.
+func TestReadersOfTwoNodesShare(t *testing.T) {
+	server := startEmbedded(t, t.TempDir(), Relaxed)
+	here, there := openOn(t, Options{Server: server, Durability: Relaxed}), openOn(t, Options{Server: server, Durability: Relaxed})
+	q := adapters.Subscription{Tenant: "default", Name: "shared", Keep: time.Hour}
+	one, two := subscribe(t, here, q, 2), subscribe(t, there, q, 2)
+	for i := range 4 {
+		say(t, here, "default", "d", "", fmt.Sprint(i))
+	}
+	eventually(t, "four messages", func() bool { return len(one.all())+len(two.all()) == 4 })
+	one.accept()
+	two.accept()
+	two.Detach("gone")
+	one.Request(1)
+	say(t, there, "default", "d", "", "last")
+	eventually(t, "the fifth", func() bool { return len(one.all()) == 3 })
+	if got := string(one.all()[2].Payload); got != "last" {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestRecalledRequestsAreNotMet(t *testing.T) {
 	b := inside(t, t.TempDir(), Options{Durability: Relaxed})
 	r := subscribe(t, b, adapters.Subscription{Tenant: "default", First: true}, 0)
