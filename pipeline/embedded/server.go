@@ -87,7 +87,7 @@ func Start(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{opts: o, lock: lock, keeper: newKeeper(o.Readers), watched: make(chan struct{}), done: make(chan struct{})}
-	ns, err := s.first()
+	ns, err := s.start()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("embedded nats: %w", err), lock.release())
 	}
@@ -119,20 +119,6 @@ func (o Options) withDefaults() (_ Options, err error) {
 	limit := o.Readers.MaxConnections
 	o.Readers.full = func() { o.Logger.Warn("a reader was turned away: too many are connected", "limit", limit) }
 	return o, nil
-}
-
-// first is start after the process before this one, which may have died.
-func (s *Server) first() (*server.Server, error) {
-	unclean, err := begun(s.opts.Dir)
-	if err != nil {
-		return nil, err
-	}
-	began := time.Now()
-	ns, err := s.start()
-	if err == nil && unclean {
-		s.tellRecovery(ns, time.Since(began))
-	}
-	return ns, err
 }
 
 // start brings one server to life.
@@ -210,12 +196,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			<-s.watched
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			last := s.ns.Swap(nil)
-			end(last)
-			if last != nil && s.fault.Load() == nil {
-				s.stopErr = ended(s.opts.Dir)
-			}
-			s.stopErr = errors.Join(s.stopErr, s.lock.release())
+			end(s.ns.Swap(nil))
+			s.stopErr = s.lock.release()
 		}()
 	})
 	select {
