@@ -25,6 +25,7 @@ type Belt struct {
 	rjs jetstream.JetStream
 
 	telemetry, commands, events, letters, records *publisher
+	topics, retained, sessions                    *publisher
 	deadLetters                                   *deadLetters
 	node                                          *Node     // nil before Join
 	verifier                                      *verifier // nil: nobody looks at the server's settings
@@ -90,6 +91,7 @@ func (b *Belt) open(ctx context.Context) (err error) {
 func (b *Belt) openPublishers() (err error) {
 	for stream, p := range map[string]**publisher{
 		TelemetryStream: &b.telemetry, CommandStream: &b.commands, CommandEventStream: &b.events, DeadLetterStream: &b.letters, DeviceStream: &b.records,
+		TopicStream: &b.topics, RetainedStream: &b.retained, SessionStream: &b.sessions,
 	} {
 		if *p, err = b.openPublisher(stream); err != nil {
 			return err
@@ -161,7 +163,7 @@ func (b *Belt) Stats(ctx context.Context) ([]StreamStats, error) {
 func (b *Belt) Close(ctx context.Context) (err error) {
 	b.closeOnce.Do(func() {
 		b.deadLetters.close(ctx)
-		for _, p := range []*publisher{b.records, b.letters, b.events, b.commands, b.telemetry} {
+		for _, p := range b.publishers() {
 			err = errors.Join(err, p.close(ctx))
 		}
 		b.disconnect()
@@ -169,11 +171,16 @@ func (b *Belt) Close(ctx context.Context) (err error) {
 	return err
 }
 
+// publishers is all of them, in the order in which they are closed.
+func (b *Belt) publishers() []*publisher {
+	return []*publisher{b.sessions, b.retained, b.topics, b.records, b.letters, b.events, b.commands, b.telemetry}
+}
+
 // abandon undoes a half-made opening.
 func (b *Belt) abandon() {
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
-	for _, p := range []*publisher{b.records, b.letters, b.events, b.commands, b.telemetry} {
+	for _, p := range b.publishers() {
 		if p != nil {
 			_ = p.close(over)
 		}

@@ -36,9 +36,10 @@ func (b *Belt) holds(ctx context.Context, stream string, seq uint64) (bool, erro
 
 // leaderMessage is a message as the leader answers it; Seq is 0 for none.
 type leaderMessage struct {
-	Seq    uint64
-	Header nats.Header
-	Data   []byte
+	Subject string
+	Seq     uint64
+	Header  nats.Header
+	Data    []byte
 }
 
 // leaderGet answers one message and is never behind. It does not use the
@@ -68,9 +69,10 @@ func (b *Belt) apiGet(ctx context.Context, stream string, request []byte) (m lea
 	var answer struct {
 		Error   *jetstream.APIError `json:"error"`
 		Message struct {
-			Seq    uint64 `json:"seq"`
-			Header []byte `json:"hdrs"`
-			Data   []byte `json:"data"`
+			Subject string `json:"subject"`
+			Seq     uint64 `json:"seq"`
+			Header  []byte `json:"hdrs"`
+			Data    []byte `json:"data"`
 		} `json:"message"`
 	}
 	if err := json.Unmarshal(reply.Data, &answer); err != nil {
@@ -78,7 +80,7 @@ func (b *Belt) apiGet(ctx context.Context, stream string, request []byte) (m lea
 	}
 	switch {
 	case answer.Error == nil:
-		m = leaderMessage{Seq: answer.Message.Seq, Data: answer.Message.Data}
+		m = leaderMessage{Subject: answer.Message.Subject, Seq: answer.Message.Seq, Data: answer.Message.Data}
 		if len(answer.Message.Header) > 0 {
 			m.Header, _ = nats.DecodeHeadersMsg(answer.Message.Header) // what cannot be read is none
 		}
@@ -105,14 +107,18 @@ func (b *Belt) directGet(ctx context.Context, stream string, request []byte) (m 
 	if err != nil {
 		return m, fmt.Errorf("NATS answered a message without its place: %w", err)
 	}
-	return leaderMessage{Seq: seq, Header: reply.Header, Data: reply.Data}, nil
+	return leaderMessage{Subject: reply.Header.Get(jetstream.SubjectHeader), Seq: seq, Header: reply.Header, Data: reply.Data}, nil
 }
 
 // readSubject reads all messages of one subject, oldest first: at least those
 // the leader had when it was called. The messages come from any replica, which
 // has everything up to the newest it has.
 func (b *Belt) readSubject(ctx context.Context, stream, subject string, take func(raw)) error {
-	read := uint64(0)
+	return b.readSubjectFrom(ctx, stream, subject, 0, take)
+}
+
+// readSubjectFrom is readSubject for what stands after a sequence.
+func (b *Belt) readSubjectFrom(ctx context.Context, stream, subject string, read uint64, take func(raw)) error {
 	for {
 		last, err := b.lastOf(ctx, stream, subject)
 		if err != nil || last <= read {

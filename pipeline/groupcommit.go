@@ -157,7 +157,7 @@ func (p *publisher) prepare(g *group) *group {
 // waiting). Streams of compare-and-set items have one in flight always: what
 // follows a refused item must not overtake it.
 func (b *Belt) depth(stream string) int {
-	if stream == TelemetryStream && !b.groupsFsyncs() {
+	if (stream == TelemetryStream || stream == TopicStream) && !b.groupsFsyncs() {
 		return asyncDepth
 	}
 	return 1

@@ -48,6 +48,9 @@ type Options struct {
 	AckTimeout      time.Duration // without a reply for so long the outcome is unknown; default 5 s
 	DeadLetterBytes int64         // DEAD_LETTERS keeps the newest; default 256 MiB
 	StreamBytes     int64         // TELEMETRY holds no more, and Submit waits, then answers Busy; 0: what the disk has
+	TopicBytes      int64         // TOPICS keeps the newest, for sessions that are away; default 256 MiB
+	MaxRetained     int64         // topics with a retained message; default 100,000
+	MaxSessions     int64         // sessions that outlive their connection, and wills; default 100,000
 
 	Logger     *slog.Logger          // nil: silent
 	Registerer prometheus.Registerer // nil: metrics are kept, not shown
@@ -69,6 +72,9 @@ func (o Options) withDefaults() (Options, error) {
 	o.BusyAfter = cmp.Or(o.BusyAfter, 3*time.Second)
 	o.AckTimeout = cmp.Or(o.AckTimeout, 5*time.Second)
 	o.DeadLetterBytes = cmp.Or(o.DeadLetterBytes, defaultDeadLetterBytes)
+	o.TopicBytes = cmp.Or(o.TopicBytes, defaultTopicBytes)
+	o.MaxRetained = cmp.Or(o.MaxRetained, defaultLastValues)
+	o.MaxSessions = cmp.Or(o.MaxSessions, defaultLastValues)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -34,10 +34,12 @@ func (b *Belt) streamConfigs() []jetstream.StreamConfig {
 	}
 	dead := ours(DeadLetterStream, deadLetterRoot)
 	dead.MaxBytes = b.opts.DeadLetterBytes
-	return []jetstream.StreamConfig{
+	topics := ours(TopicStream, topicRoot)
+	topics.MaxBytes, topics.MaxMsgs = b.opts.TopicBytes, maxTopicMessages
+	return append([]jetstream.StreamConfig{
 		ours(TelemetryStream, telemetryRoot), ours(CommandStream, commandRoot),
-		ours(CommandEventStream, commandEventRoot), dead,
-	}
+		ours(CommandEventStream, commandEventRoot), dead, topics,
+	}, b.lastValueConfigs(ours)...)
 }
 
 // ensureStreams makes what is missing and checks what is there.
@@ -76,9 +78,10 @@ func (b *Belt) ensureStream(ctx context.Context, want jetstream.StreamConfig) er
 		return err
 	}
 	next := have
-	next.AllowAtomicPublish, next.AllowDirect, next.Duplicates, next.MaxBytes = true, true, want.Duplicates, want.MaxBytes
-	if next.AllowAtomicPublish == have.AllowAtomicPublish && next.AllowDirect == have.AllowDirect &&
-		next.Duplicates == have.Duplicates && limit(next.MaxBytes) == limit(have.MaxBytes) {
+	next.AllowAtomicPublish, next.AllowDirect, next.Duplicates = true, true, want.Duplicates
+	next.MaxBytes, next.MaxMsgs = want.MaxBytes, want.MaxMsgs
+	if next.AllowAtomicPublish == have.AllowAtomicPublish && next.AllowDirect == have.AllowDirect && next.Duplicates == have.Duplicates &&
+		limit(next.MaxBytes) == limit(have.MaxBytes) && limit(next.MaxMsgs) == limit(have.MaxMsgs) {
 		return nil
 	}
 	b.log.Info("adjusting stream settings", "stream", want.Name)
@@ -103,8 +106,12 @@ func mismatch(have, want *jetstream.StreamConfig) error {
 		return wrong("discard policy", have.Discard, want.Discard)
 	case have.MaxAge != 0:
 		return wrong("maximum age", have.MaxAge, "none, because it would delete messages not stored yet")
-	case limit(have.MaxMsgs) != 0 || limit(have.MaxMsgsPerSubject) != 0:
-		return wrong("a maximum of messages", max(have.MaxMsgs, have.MaxMsgsPerSubject), "none")
+	case limit(have.MaxMsgs) != 0 && limit(want.MaxMsgs) == 0:
+		return wrong("a maximum of messages", have.MaxMsgs, "none")
+	case limit(have.MaxMsgsPerSubject) != limit(want.MaxMsgsPerSubject):
+		return wrong("a maximum of messages on a subject", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject)
+	case have.AllowMsgTTL != want.AllowMsgTTL:
+		return wrong("lifetimes of messages allowed", have.AllowMsgTTL, want.AllowMsgTTL)
 	case have.MaxBytes > 0 && want.MaxBytes <= 0:
 		return wrong("maximum bytes", have.MaxBytes, "none, because it would delete messages not stored yet")
 	case have.Sealed || have.NoAck || have.Mirror != nil:

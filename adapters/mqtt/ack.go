@@ -7,12 +7,16 @@ import (
 )
 
 // window holds the messages of a connection that the house has not decided
-// about: those with QoS 1 in the order their PUBACKs must leave.
+// about: those with QoS 1 and 2 in the order their PUBACKs and PUBRECs must leave.
 type window struct {
-	queue []*pending // QoS 1, in order of arrival
+	queue []*pending // QoS 1 and 2, in order of arrival
 	loose int        // QoS 0
 	bytes int        // payload of both
 	muted bool       // a message that cannot be refused came up: no more acks
+
+	received map[uint16]*incoming // QoS 2, not released by the client; nil until the first
+	deciding int                  // of them, those in the queue
+	turns    []func()             // see inTurn
 }
 
 // pending is one message on its way to the house. They are pooled, and done is
@@ -21,10 +25,16 @@ type pending struct {
 	s       *session
 	done    func(error)
 	id      uint16 // packet identifier; 0 with QoS 0
+	twice   bool   // QoS 2: the answer is PUBREC
 	size    int    // of the payload
 	answer  bool   // of a command, not telemetry
 	settled bool
 	err     error
+
+	// Of QoS 2, see incoming.
+	mark  string
+	after uint64
+	again bool
 
 	// What the trail of a refusal needs.
 	device      device.ID
@@ -59,17 +69,21 @@ func (s *session) reserve(p *packet.Publish) (*pending, error) {
 		s.loose++
 		return s.place(p), nil
 	}
+	if in := s.received[p.ID]; p.QoS == 2 && in != nil && (in.stored || in.deciding) {
+		s.repeated(in)
+		return nil, nil
+	}
 	for _, q := range s.queue {
 		if q.id != p.ID {
 			continue
 		}
-		if p.Dup {
+		if p.Dup || q.twice && p.QoS == 2 {
 			s.srv.metrics.repeats.Inc()
 			return nil, nil
 		}
 		return nil, closeWith(packet.ProtocolError, "packet identifier is in use by a message that is not acknowledged yet")
 	}
-	if len(s.queue) >= s.srv.cfg.Window && s.version >= packet.V5 {
+	if open := len(s.queue) + len(s.received) - s.deciding; open >= s.srv.cfg.Window && s.version >= packet.V5 || open >= heldFactor*s.srv.cfg.Window {
 		return nil, closeWith(packet.ReceiveMaximumExceeded, "more unacknowledged messages than the receive maximum in CONNACK")
 	}
 	for len(s.queue) >= s.srv.cfg.Window {
@@ -106,7 +120,7 @@ func (s *session) place(p *packet.Publish) *pending {
 	}
 	a.s, a.size = s, len(p.Payload)
 	if p.QoS > 0 {
-		a.id = p.ID
+		a.id, a.twice = p.ID, p.QoS == 2
 	}
 	s.bytes += a.size
 	return a
@@ -178,15 +192,20 @@ func (s *session) writeAcks() {
 }
 
 func (s *session) writeAck(a *pending) {
+	kind := packet.PUBACK
+	if a.twice {
+		kind = packet.PUBREC
+		s.received2(a)
+	}
 	switch {
 	case s.muted || s.sealed || s.broken:
 	case a.err == nil, s.version < packet.V5 && a.answer && device.CodeOf(a.err) == device.Precondition:
-		s.out = packet.AppendAck(s.room(), s.version, packet.PUBACK, a.id, packet.Success)
+		s.out = packet.AppendAck(s.room(), s.version, kind, a.id, packet.Success)
 	case s.version < packet.V5, device.CodeOf(a.err) == device.Unavailable:
 		s.muted = true
 		s.endLocked(closeFor(a.err))
 	default:
-		s.appendReason(&packet.Ack{Kind: packet.PUBACK, ID: a.id, Reason: pubackReason(a.err)}, device.PublicMessage(a.err))
+		s.appendReason(&packet.Ack{Kind: kind, ID: a.id, Reason: pubackReason(a.err)}, device.PublicMessage(a.err))
 	}
 }
 

@@ -13,6 +13,8 @@ type kind uint8
 const (
 	telemetry kind = iota + 1
 	response
+	order // an application's command
+	own   // one of the tenant's own topics
 )
 
 // address is a topic a device publishes to, in our words.
@@ -25,7 +27,8 @@ type address struct {
 }
 
 // parseTopic reads {device}/telemetry[/{channel}], {device}/responses/{id}
-// [/{status}] and their short forms, each with or without a leading "/".
+// [/{status}] and their short forms, each with or without a leading "/", and
+// {device}/commands. Every other topic is one of the tenant's own.
 func parseTopic(topic string) (address, error) {
 	rest := strings.TrimPrefix(topic, "/")
 	name, tail, more := strings.Cut(rest, "/")
@@ -36,13 +39,24 @@ func parseTopic(topic string) (address, error) {
 	}
 	switch {
 	case strings.HasPrefix(rest, "/"): // an empty level names no device
+	case name == "commands" && a.device != "" && rest == topic:
+		if !more {
+			a.kind = order
+			return a, nil
+		}
+		return a, wrapTopic(device.Errorf(device.Invalid, "topic %q is not one to publish to: a command is sent to {device}/commands", cut(topic)))
 	case name == "telemetry":
 		a.kind, a.channel = telemetry, tail
 		return a, wrapTopic(device.ValidateChannel(tail))
 	case name == "responses" && more:
 		return parseResponse(a, tail)
 	}
-	return a, wrapTopic(device.Errorf(device.Invalid,
+	return address{kind: own}, nil
+}
+
+// errNoTopics is what a topic of the tenant's own is refused with where none are served.
+func errNoTopics(topic string) error {
+	return wrapTopic(device.Errorf(device.Invalid,
 		"topic %q is not one to publish to: use {device}/telemetry[/{channel}] or {device}/responses/{id}/{status}", cut(topic)))
 }
 

@@ -23,8 +23,16 @@ func TestParseTopic(t *testing.T) {
 			t.Errorf("%s: %+v, %v", topic, got, err)
 		}
 	}
-	for _, topic := range []string{"", "/", "x", "d/x", "//telemetry", "d/telemetryx", "d//telemetry", "responses", "responses/", "responses/C/",
-		"responses/C/+200", "responses/C/600", "responses/C/200/", "d/e/telemetry", "commands/C", "$SYS/telemetry/" + strings.Repeat("x", 300)} {
+	for _, topic := range []string{"/", "x", "d/x", "//telemetry", "d/telemetryx", "d//telemetry", "responses", "d/e/telemetry", "commands/C", "commands", "/d/commands"} {
+		if got, err := parseTopic(topic); err != nil || got != (address{kind: own}) {
+			t.Errorf("%s: %+v, %v", topic, got, err)
+		}
+	}
+	if got, err := parseTopic("d/commands"); err != nil || got != (address{kind: order, device: "d"}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, topic := range []string{"responses/", "responses/C/", "d/commands/", "d/commands/C",
+		"responses/C/+200", "responses/C/600", "responses/C/200/", "$SYS/telemetry/" + strings.Repeat("x", 300)} {
 		if got, err := parseTopic(topic); err == nil || device.CodeOf(err) != device.Invalid || pubackReason(err) != packet.TopicNameInvalid {
 			t.Errorf("%s: %+v, %v", topic, got, err)
 		}

@@ -7,24 +7,28 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tributary-iot/tributary/adapters"
 )
 
 // Config is everything that can be set about the door. A zero field takes its
 // default.
 type Config struct {
-	Addr             string        // host:port to listen on, port 0 picks a free one, "off" for none; default 127.0.0.1:1883
-	TLSAddr          string        // host:port to listen on with TLS; default none
-	TLS              *tls.Config   // for TLSAddr
-	MaxConnections   int           // of both together; one above it is closed; default 10,000
-	MaxMessageBytes  int           // largest payload taken; default 1 MiB
-	Window           int           // unacknowledged QoS 1 messages of a connection, 1 to 65535; default 256
-	MaxBufferedBytes int           // payload bytes of a connection that the house has not decided about, beyond which nothing is read; default 8 MiB, at least two messages
-	CommandWindow    int           // unacknowledged commands of a device, fewer when it asks for fewer; default 16
-	MaxAttachments   int           // devices one connection may receive commands for; default 256
-	ConnectTimeout   time.Duration // from accept to CONNECT, and for authentication; default 10 s
-	MaxKeepAlive     time.Duration // longest keep-alive of a MQTT 5 client, up to 65535 s; default 10 min
-	ParkAfter        time.Duration // a plain connection silent for so long waits without a goroutine and a buffer; default 5 s, negative never
-	WriteTimeout     time.Duration // for a peer to take 64 KiB, before it is cut; default 10 s
+	Addr             string          // host:port to listen on, port 0 picks a free one, "off" for none; default 127.0.0.1:1883
+	TLSAddr          string          // host:port to listen on with TLS; default none
+	TLS              *tls.Config     // for TLSAddr
+	MaxConnections   int             // of both together; one above it is closed; default 10,000
+	MaxMessageBytes  int             // largest payload taken; default 1 MiB
+	Window           int             // unacknowledged QoS 1 messages of a connection, 1 to 65535; default 256
+	MaxBufferedBytes int             // payload bytes of a connection that the house has not decided about, beyond which nothing is read; default 8 MiB, at least two messages
+	CommandWindow    int             // unacknowledged commands of a device, fewer when it asks for fewer; default 16
+	MaxAttachments   int             // devices one connection may receive commands for; default 256
+	Topics           adapters.Topics // the tenants' own topics; nil: they are refused
+	AliasesIn        int             // topic aliases a client may use; default 32
+	ConnectTimeout   time.Duration   // from accept to CONNECT, and for authentication; default 10 s
+	MaxKeepAlive     time.Duration   // longest keep-alive of a MQTT 5 client, up to 65535 s; default 10 min
+	ParkAfter        time.Duration   // a plain connection silent for so long waits without a goroutine and a buffer; default 5 s, negative never
+	WriteTimeout     time.Duration   // for a peer to take 64 KiB, before it is cut; default 10 s
 
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil keeps the metrics to ourselves
@@ -35,7 +39,8 @@ const (
 	maxUnauthenticated = 64 << 10 // bytes of the CONNECT packet
 	packetOverhead     = 96 << 10 // bytes a packet may have beside its payload: topic and properties
 	maxClientID        = 256      // bytes of a client identifier
-	maxQueuedOutput    = 64 << 10 // bytes waiting for a slow peer before we stop reading from it
+	maxQueuedOutput    = 64 << 10 // bytes waiting for a slow peer before we stop reading from it, and drop what is for it with QoS 0
+	maxAliasesOut      = 32       // topics we give an alias, if the client takes so many
 	lingerTime         = time.Second
 )
 
@@ -46,6 +51,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxBufferedBytes, max(8<<20, 2*c.MaxMessageBytes))
 	setDefault(&c.CommandWindow, 16)
 	setDefault(&c.MaxAttachments, 256)
+	setDefault(&c.AliasesIn, 32)
 	setDefault(&c.ConnectTimeout, 10*time.Second)
 	setDefault(&c.MaxKeepAlive, 10*time.Minute)
 	setDefault(&c.ParkAfter, 5*time.Second)
@@ -75,6 +81,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("mqtt: MaxBufferedBytes is %d, it must be above 0", c.MaxBufferedBytes)
 	case c.CommandWindow < 1 || c.CommandWindow > 65_535:
 		return fmt.Errorf("mqtt: command window is %d, it must be 1 to 65535", c.CommandWindow)
+	case c.AliasesIn < 0 || c.AliasesIn > 65_535:
+		return fmt.Errorf("mqtt: topic alias limit is %d, it must be 0 to 65535", c.AliasesIn)
 	case c.MaxAttachments < 1:
 		return fmt.Errorf("mqtt: attachment limit is %d, it must be at least 1", c.MaxAttachments)
 	case c.MaxKeepAlive < time.Second || c.MaxKeepAlive > 65_535*time.Second:

@@ -152,20 +152,18 @@ func refuseWill(w *packet.Will) *refusal {
 	}
 	no := &refusal{reason: packet.ImplementationSpecific, v311: packet.V311NotAuthorized, result: "refused",
 		text: "wills are not supported yet: connect without one"}
-	switch {
-	case w.QoS > 1:
-		no.reason = packet.QoSNotSupported
-	case w.Retain:
-		no.reason = packet.RetainNotSupported
-	}
 	return no
 }
 
 // limits takes over what the client can bear.
 func (s *session) limits(c *packet.Connect) {
-	s.peerWindow, s.peerPacket = s.srv.cfg.CommandWindow, packet.MaxPacketBytes
+	s.peerWindow, s.peerPacket = s.srv.cfg.Window, packet.MaxPacketBytes
 	if n, ok := c.Properties.Number(packet.ReceiveMaximum); ok {
 		s.peerWindow = min(s.peerWindow, int(n))
+	}
+	s.mailWindow = min(s.peerWindow, s.srv.cfg.CommandWindow)
+	if n, ok := c.Properties.Number(packet.TopicAliasMaximum); ok {
+		s.peerAlias = min(int(n), maxAliasesOut)
 	}
 	if n, ok := c.Properties.Number(packet.MaximumPacketSize); ok {
 		s.peerPacket = min(s.peerPacket, int(n))
@@ -204,14 +202,16 @@ func (s *session) capabilities(c *packet.Connect) packet.Properties {
 		p.AddNumber(packet.SessionExpiry, 0)
 	}
 	p.AddNumber(packet.ReceiveMaximum, uint32(cfg.Window))
-	p.AddNumber(packet.MaximumQoS, 1)
-	p.AddNumber(packet.RetainAvailable, 0)
+	if cfg.Topics == nil {
+		p.AddNumber(packet.RetainAvailable, 0)
+	}
+	if cfg.AliasesIn > 0 {
+		p.AddNumber(packet.TopicAliasMaximum, uint32(cfg.AliasesIn))
+	}
 	p.AddNumber(packet.MaximumPacketSize, uint32(cfg.maxPacket()))
 	if c.ClientID == "" {
 		p.AddText(packet.AssignedClientID, s.client)
 	}
-	p.AddNumber(packet.WildcardSubAvailable, 1)
-	p.AddNumber(packet.SubIDAvailable, 0)
 	p.AddNumber(packet.SharedSubAvailable, 0)
 	if s.keepAlive == 0 || s.keepAlive > cfg.MaxKeepAlive {
 		s.keepAlive = cfg.MaxKeepAlive.Truncate(time.Second)

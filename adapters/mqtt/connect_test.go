@@ -23,8 +23,8 @@ func TestCapabilities(t *testing.T) {
 	p.send(c)
 	ack := want[*packet.Connack](p)
 	for id, want := range map[packet.PropertyID]uint32{
-		packet.SessionExpiry: 0, packet.ReceiveMaximum: 77, packet.MaximumQoS: 1, packet.RetainAvailable: 0,
-		packet.MaximumPacketSize: 1<<20 + 96<<10, packet.WildcardSubAvailable: 1, packet.SubIDAvailable: 0,
+		packet.SessionExpiry: 0, packet.ReceiveMaximum: 77, packet.RetainAvailable: 0,
+		packet.MaximumPacketSize: 1<<20 + 96<<10, packet.TopicAliasMaximum: 32,
 		packet.SharedSubAvailable: 0, packet.ServerKeepAlive: 60,
 	} {
 		if got, ok := ack.Properties.Number(id); !ok || got != want {
@@ -64,8 +64,8 @@ func TestConnectRefused(t *testing.T) {
 		{"forbidden", forbidden, packet.Connect{HasUser: true, User: "dev1"}, packet.NotAuthorized, packet.V311NotAuthorized},
 		{"long client id", &adaptertest.Gate{}, packet.Connect{ClientID: strings.Repeat("x", 257)}, packet.ClientIDNotValid, packet.V311IdentifierRejected},
 		{"will", &adaptertest.Gate{}, packet.Connect{Will: &packet.Will{Topic: "t"}}, packet.ImplementationSpecific, packet.V311NotAuthorized},
-		{"retained will", &adaptertest.Gate{}, packet.Connect{Will: &packet.Will{Topic: "t", Retain: true}}, packet.RetainNotSupported, packet.V311NotAuthorized},
-		{"will of QoS 2", &adaptertest.Gate{}, packet.Connect{Will: &packet.Will{Topic: "t", QoS: 2}}, packet.QoSNotSupported, packet.V311NotAuthorized},
+		{"retained will", &adaptertest.Gate{}, packet.Connect{Will: &packet.Will{Topic: "t", Retain: true}}, packet.ImplementationSpecific, packet.V311NotAuthorized},
+		{"will of QoS 2", &adaptertest.Gate{}, packet.Connect{Will: &packet.Will{Topic: "t", QoS: 2}}, packet.ImplementationSpecific, packet.V311NotAuthorized},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			both(t, func(t *testing.T, v packet.Version) {
@@ -180,7 +180,7 @@ func TestAfterConnect(t *testing.T) {
 	for _, x := range []packet.Packet{
 		&packet.Connect{Version: packet.V5}, &packet.Connack{}, &packet.Suback{ID: 1, Reasons: []packet.Reason{0}},
 		&packet.Unsuback{ID: 1, Reasons: []packet.Reason{0}}, packet.Pingresp{}, &packet.Auth{},
-		&packet.Ack{Kind: packet.PUBREC, ID: 1}, &packet.Ack{Kind: packet.PUBCOMP, ID: 1}, raised,
+		raised,
 	} {
 		p := join(t, serve(t, mqtt.Config{}, &adaptertest.Gate{}), packet.V5, "dev1")
 		p.send(x)
@@ -189,6 +189,10 @@ func TestAfterConnect(t *testing.T) {
 	p := join(t, serve(t, mqtt.Config{}, &adaptertest.Gate{}), packet.V5, "dev1")
 	p.send(&packet.Ack{Kind: packet.PUBREL, ID: 5})
 	if got := want[*packet.Ack](p); got.Kind != packet.PUBCOMP || got.Reason != packet.PacketIDNotFound {
+		t.Errorf("%+v", got)
+	}
+	p.send(&packet.Ack{Kind: packet.PUBCOMP, ID: 5}, &packet.Ack{Kind: packet.PUBREC, ID: 6})
+	if got := want[*packet.Ack](p); got.Kind != packet.PUBREL || got.ID != 6 || got.Reason != packet.PacketIDNotFound {
 		t.Errorf("%+v", got)
 	}
 	p.raw(0x36, 0)

@@ -12,8 +12,23 @@ import (
 // changed by the reading goroutine only, under the lock.
 type mail struct {
 	boxes  []*mailbox
-	sent   map[uint16]*delivery // QoS 1, waiting for PUBACK; nil until the first
+	sent   map[uint16]*sending // QoS 1 and 2, not finished by the client; nil until the first
 	lastID uint16
+}
+
+// sending is a PUBLISH of ours whose identifier is in use: with QoS 1 until
+// PUBACK, with QoS 2 until PUBCOMP.
+type sending struct {
+	command *delivery       // nil: a message of a topic
+	out     device.Outgoing // of a message of a topic; ID and QoS of either
+}
+
+// keep enters what is about to be sent under its identifier. The lock is held.
+func (s *session) keep(o *sending) {
+	if s.sent == nil {
+		s.sent = map[uint16]*sending{}
+	}
+	s.sent[o.out.ID] = o
 }
 
 // mailbox is the session's hold on one device's commands.
@@ -42,7 +57,7 @@ func (b *mailbox) offer(d device.Delivery) {
 	defer s.mu.Unlock()
 	switch {
 	case b.detached: // Detach gives it back
-	case len(s.sent) >= s.peerWindow:
+	case s.full():
 		b.waiting = append(b.waiting, d) // one connection, several devices: at most what each requested
 	default:
 		s.deliver(b, d)
@@ -55,9 +70,9 @@ func (b *mailbox) lost() {
 	s := b.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, d := range s.sent {
-		if d.box == b {
-			d.stale = true
+	for _, o := range s.sent {
+		if o.command != nil && o.command.box == b {
+			o.command.stale = true
 		}
 	}
 	if n := len(b.waiting); n > 0 && !b.detached {
@@ -91,6 +106,9 @@ func (s *session) deliver(b *mailbox, d device.Delivery) {
 	p := &packet.Publish{QoS: sub.qos, Topic: []byte(sub.topic(&d.Command)), Payload: d.Command.Payload}
 	if s.version >= packet.V5 {
 		p.Properties = commandProperties(sub.commandFilter, &d.Command, left)
+		if sub.id != 0 {
+			p.Properties.AddNumber(packet.SubscriptionID, sub.id)
+		}
 	}
 	mark := &delivery{box: b, command: d.Command.ID, attempt: d.Attempt}
 	if sub.qos > 0 {
@@ -105,10 +123,7 @@ func (s *session) deliver(b *mailbox, d device.Delivery) {
 		s.after = append(s.after, mark)
 		return
 	}
-	if s.sent == nil {
-		s.sent = map[uint16]*delivery{}
-	}
-	s.sent[p.ID] = mark
+	s.keep(&sending{command: mark, out: device.Outgoing{ID: p.ID, QoS: 1}})
 }
 
 // commandProperties is what a MQTT 5 client learns beside the payload.
@@ -168,50 +183,115 @@ func (d *delivery) settle(o device.Outcome) {
 	d.box.att.Request(1)
 }
 
-// acknowledged handles what a client sends about deliveries (3.4). The packets
-// of QoS 2 concern nothing we ever sent or accepted.
+// acknowledged handles what a client says about messages in either direction
+// (3.4 to 3.7).
 func (s *session) acknowledged(p *packet.Ack) error {
 	switch p.Kind {
-	case packet.PUBACK:
 	case packet.PUBREL:
-		return s.send(&packet.Ack{Kind: packet.PUBCOMP, ID: p.ID, Reason: packet.PacketIDNotFound})
-	default:
+		return s.released(p)
+	case packet.PUBREC:
+		return s.taken(p)
+	}
+	o, err := s.takeSent(p)
+	switch {
+	case err != nil:
 		s.srv.metrics.malformed.Inc()
-		return closeWith(packet.ProtocolError, p.Kind.String()+" for a message that was not sent with QoS 2")
+		return err
+	case o == nil: // settled already, or never ours: harmless
+	case o.command != nil:
+		o.command.settle(outcomeOf(p))
+	default:
+		s.topics.finished()
 	}
-	d := s.takeSent(p.ID)
-	if d == nil {
-		return nil // settled already, or never ours: harmless
-	}
-	o := device.Outcome{Kind: device.Accepted}
-	if p.Reason.Failed() {
-		o = device.Outcome{Kind: device.Rejected, Reason: p.Reason.String()}
-		if text, ok := p.Properties.Text(packet.ReasonString); ok {
-			o.Reason += " " + cut(text)
-		}
-	}
-	d.settle(o)
 	return nil
 }
 
-// takeSent forgets a delivery and shows one that waited for its place.
-func (s *session) takeSent(id uint16) *delivery {
+// outcomeOf is what an acknowledgement says of a command.
+func outcomeOf(p *packet.Ack) device.Outcome {
+	if !p.Reason.Failed() {
+		return device.Outcome{Kind: device.Accepted}
+	}
+	o := device.Outcome{Kind: device.Rejected, Reason: p.Reason.String()}
+	if text, ok := p.Properties.Text(packet.ReasonString); ok {
+		o.Reason += " " + cut(text)
+	}
+	return o
+}
+
+// takeSent frees the identifier of a message that the client has finished, and
+// shows one that waited for its place. It answers nil when there is none.
+func (s *session) takeSent(p *packet.Ack) (*sending, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.sent[id]
-	if d == nil {
-		return nil
+	o := s.sent[p.ID]
+	if o == nil {
+		return nil, nil
 	}
-	delete(s.sent, id)
+	if comp := p.Kind == packet.PUBCOMP; p.Kind != packet.PUBREC && (comp != (o.out.QoS == 2) || comp && !o.out.Released) {
+		return nil, closeWith(packet.ProtocolError, p.Kind.String()+" is not what comes next for that message")
+	}
+	delete(s.sent, p.ID)
+	s.serveWaiting()
+	return o, nil
+}
+
+// serveWaiting shows what waited for the client, commands first. The lock is held.
+func (s *session) serveWaiting() {
 	for _, box := range s.boxes {
-		if len(box.waiting) > 0 {
+		for len(box.waiting) > 0 && !s.full() && !box.detached {
 			next := box.waiting[0]
 			box.waiting = box.waiting[1:]
 			s.deliver(box, next)
-			break
 		}
 	}
-	return d
+	if s.topics != nil {
+		s.topics.serveLater()
+	}
+}
+
+// taken answers PUBREC: the client has a QoS 2 message, or will not have it
+// (4.3.3).
+func (s *session) taken(p *packet.Ack) error {
+	s.mu.Lock()
+	o, t := s.sent[p.ID], s.topics
+	known := o != nil && o.command == nil && o.out.QoS == 2
+	if known && !p.Reason.Failed() {
+		o.out.Released = true
+	}
+	s.mu.Unlock()
+	switch {
+	case o != nil && !known:
+		s.srv.metrics.malformed.Inc()
+		return closeWith(packet.ProtocolError, "PUBREC for a message that was not sent with QoS 2")
+	case p.Reason.Failed():
+		if o, _ := s.takeSent(p); o != nil {
+			t.finished()
+		}
+		return nil
+	}
+	answer := &packet.Ack{Kind: packet.PUBREL, ID: p.ID}
+	if !known && s.version >= packet.V5 {
+		answer.Reason = packet.PacketIDNotFound
+	}
+	if !known || !t.kept {
+		return s.send(answer)
+	}
+	t.member.Save(func(err error) {
+		if err != nil {
+			s.end(closeWith(packet.ServerBusy, "the session cannot be kept now"))
+			return
+		}
+		_ = s.send(answer)
+	})
+	return nil
+}
+
+// finished asks for another message in the place of one the client has finished.
+func (t *subscriber) finished() {
+	if t.kept {
+		t.member.Save(nil)
+	}
+	t.member.Request(1)
 }
 
 // detachAll gives every mailbox back; what is unsettled returns to its queue.

@@ -3,17 +3,20 @@
 //
 // # Sending telemetry
 //
-// A device publishes with QoS 0 or 1 to {device}/telemetry[/{channel}], or to
+// A device publishes with any QoS to {device}/telemetry[/{channel}], or to
 // the short form telemetry[/{channel}], which means itself. One "/" may lead.
-// A PUBACK means the message is stored: PUBACKs are written in the order of the
-// PUBLISH packets, as commits complete, while the next packets are being read.
-// At most Config.Window messages of a connection are unacknowledged; MQTT 5
-// hears of it as Receive Maximum, on 3.1.1 a full window stops the reading.
+// A PUBACK or PUBREC means the message is stored: they are written in the order
+// of the PUBLISH packets, as commits complete, while the next packets are being
+// read. At most Config.Window messages of a connection are unacknowledged (those
+// with QoS 2 until PUBREL); MQTT 5 hears of it as Receive Maximum, on 3.1.1 a full
+// window stops the reading. Whatever comes again under the identifier of a QoS 2
+// message before its PUBREL is that message.
 //
 // On MQTT 5 the Content Type declares the payload's format, the user property
 // message-id is the message's key, created-at (RFC 3339) is the device's clock,
 // and all other user properties are stored with the message. Other properties
 // of a PUBLISH (message expiry, response topic) have no meaning for telemetry.
+// A topic alias may stand for the topic, Config.AliasesIn of them at a time.
 // User properties that make a CloudEvent (binary mode) are read as one.
 // docs/formats.md lists the formats.
 //
@@ -28,7 +31,8 @@
 //     level, for a name holds no / + or #; it may be empty. With both kinds of
 //     subscription, the one with # gets the command.
 //
-// QoS 1 gives a receipt: PUBACK settles the command as delivered, a PUBACK with
+// A subscription with QoS 2 is granted QoS 1, for each delivery is an attempt of
+// its own. QoS 1 gives a receipt: PUBACK settles the command as delivered, a PUBACK with
 // a failure reason (MQTT 5) as rejected. With QoS 0 it is settled as
 // unconfirmed once written. DUP is set from the second attempt on.
 //
@@ -44,9 +48,35 @@
 // when present it must be the id. Commands also carry their Content Type, the
 // time left as Message Expiry Interval, and their name as user property name.
 //
+// # Topics
+//
+// Every other topic is one of the tenant's own, up to 512 bytes and 32 levels:
+// published and subscribed to with any QoS, by wildcards, across nodes. A
+// message with QoS 1 or 2 is acknowledged when it is in the stream TOPICS as
+// durably as telemetry; one with QoS 0 is passed on and kept nowhere. All a MQTT 5
+// message carries arrives as it was sent, the time it has left less what it took.
+// Telemetry, from whatever protocol it came, is seen on {device}/telemetry
+// [/{channel}], with its message-id and created-at as user properties.
+//
+// A device may use what is below its own name, {device}/…, and a gateway that of
+// the devices it speaks for; an application all of its tenant, and so may anybody
+// in open mode (device.Principal.UseTopic). Topics that begin with $ are
+// reserved. Wildcards do not take commands or answers.
+//
+// A subscriber that reads slowly gets at most Config.Window messages ahead of its
+// acknowledgements, fewer if its Receive Maximum says so, and later what it
+// missed; with QoS 0 it misses it.
+//
+// An application (and in open mode anybody) sends a command by publishing to
+// {device}/commands: the PUBACK says that it is durable. Its name is empty, its
+// deadline is Message Expiry. With a Response Topic, one of the tenant's own, the
+// command wants an answer, and its id is published there with the Correlation
+// Data; without one it is one-way. The device's answer is found by the id over
+// gRPC and REST.
+//
 // # Refusals
 //
-// A message that will not be kept is refused in a PUBACK on MQTT 5 (the table
+// A message that will not be kept is refused in a PUBACK or PUBREC on MQTT 5 (the table
 // is in errors.go). Where there is no word for it, on 3.1.1 and for QoS 0, the
 // connection is closed, on MQTT 5 with a DISCONNECT. When the outcome is not
 // known, the connection is closed without a PUBACK, so that the device sends
@@ -58,16 +88,10 @@
 //
 //   - Sessions end with the connection. Session Present is always 0 and MQTT 5
 //     is told a Session Expiry Interval of 0, whatever was asked.
-//   - QoS 2: announced as Maximum QoS 1; a QoS 2 PUBLISH ends the connection
-//     (0x9B). A subscription asking for QoS 2 is granted QoS 1.
-//   - Retained messages: announced as not available; RETAIN ends a MQTT 5
-//     connection (0x9A). 3.1.1 has no such word, and the flag is ignored there:
-//     the message is stored like any other.
 //   - Wills: a CONNECT with a will is refused, since accepting it would be a
 //     promise we would silently break. MQTT 5 gets 0x83 and the reason in words
-//     (0x9A for a retained will, 0x9B for QoS 2), 3.1.1 gets return code 5 (not
-//     authorized): code 3 (unavailable) would make the device try for ever.
-//   - Other topics: PUBACK 0x90, SUBACK 0x8F; closed, and 0x80, on 3.1.1.
-//   - Topic aliases, shared subscriptions, subscription identifiers and
-//     extended authentication: announced as not available.
+//     3.1.1 gets return code 5 (not authorized): code 3 (unavailable) would make
+//     the device try for ever.
+//   - Shared subscriptions: announced as not available.
+//   - Extended authentication: refused (0x8C).
 package mqtt

@@ -12,8 +12,12 @@ type metrics struct {
 	connections  prometheus.Gauge
 	parked       prometheus.Gauge
 	connects     *prometheus.CounterVec // result: accepted, unauthenticated, refused, malformed, unavailable, timeout, lost
-	in           [2]prometheus.Counter  // by QoS
+	in           [3]prometheus.Counter  // by QoS
 	out          [2]prometheus.Counter  // by QoS
+	topicsIn     [3]prometheus.Counter  // by QoS
+	messagesOut  [3]prometheus.Counter  // by QoS
+	ordersIn     prometheus.Counter
+	droppedOut   prometheus.Counter
 	answers      prometheus.Counter
 	refused      *prometheus.CounterVec // code: of package device
 	unread       prometheus.Counter
@@ -29,11 +33,17 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	r := counting.Room{Name: "mqtt", Registerer: reg}
 	in := r.CounterVec("messages_in_total", "Telemetry messages received.", "qos")
 	out := r.CounterVec("commands_out_total", "Commands written to devices.", "qos")
+	topicsIn := r.CounterVec("topic_messages_in_total", "Messages received on the tenants' own topics.", "qos")
+	messagesOut := r.CounterVec("topic_messages_out_total", "Messages of topics, telemetry among them, written to subscribers.", "qos")
 	m := &metrics{
+		ordersIn:     r.Counter("commands_in_total", "Commands received from applications."),
+		droppedOut:   r.Counter("dropped_out_total", "QoS 0 messages not written to a subscriber that was too slow for them."),
 		connections:  r.Gauge("connections", "Connections that passed CONNECT."),
 		parked:       r.Gauge("parked_connections", "Connections that wait without a goroutine."),
 		connects:     r.CounterVec("connects_total", "Connections by how their CONNECT ended.", "result"),
-		in:           [2]prometheus.Counter{in.WithLabelValues("0"), in.WithLabelValues("1")},
+		in:           byQoS(in),
+		topicsIn:     byQoS(topicsIn),
+		messagesOut:  byQoS(messagesOut),
 		out:          [2]prometheus.Counter{out.WithLabelValues("0"), out.WithLabelValues("1")},
 		answers:      r.Counter("answers_in_total", "Answers to commands received."),
 		refused:      r.CounterVec("refused_total", "Messages refused, by code.", "code"),
@@ -46,6 +56,13 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		panics:       r.Counter("panics_total", "Connections closed by a fault of ours."),
 	}
 	return m, r.Err
+}
+
+func byQoS(v *prometheus.CounterVec) (all [3]prometheus.Counter) {
+	for i, qos := range []string{"0", "1", "2"} {
+		all[i] = v.WithLabelValues(qos)
+	}
+	return all
 }
 
 func (m *metrics) refuse(err error) {

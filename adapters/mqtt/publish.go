@@ -29,9 +29,11 @@ const maxRoutes = 8 // telemetry topics a connection remembers
 // publish takes one message. Everything it refuses it refuses in order: the
 // PUBACK waits for those of earlier messages.
 func (s *session) publish(p *packet.Publish) error {
-	if err := s.unsupported(p); err != nil {
-		s.srv.metrics.refused.WithLabelValues(device.Invalid.String()).Inc()
-		s.trail(s.who.ID, string(p.Topic), bytes.Clone(p.Payload), "", device.Errorf(device.Invalid, "%s", err.text))
+	if p.Retain && s.srv.cfg.Topics == nil && s.version >= packet.V5 {
+		return closeWith(packet.RetainNotSupported, "retained messages are not kept here")
+	}
+	if err := s.unalias(p); err != nil {
+		s.srv.metrics.malformed.Inc()
 		return err
 	}
 	a, err := s.reserve(p)
@@ -45,10 +47,10 @@ func (s *session) publish(p *packet.Publish) error {
 	}
 	switch {
 	case err != nil:
-	case r.kind == response:
-		err = s.answer(p, r, a)
+	case p.QoS == 2:
+		err = s.receive(p, r, a)
 	default:
-		err = s.telemetry(p, r, a)
+		err = s.pass(p, r, a)
 	}
 	if err != nil {
 		a.finished(err)
@@ -56,21 +58,41 @@ func (s *session) publish(p *packet.Publish) error {
 	return nil
 }
 
-// unsupported finds what CONNACK said we do not offer.
-func (s *session) unsupported(p *packet.Publish) *closing {
-	switch {
-	case p.QoS > 1:
-		return closeWith(packet.QoSNotSupported, "QoS 2 is not supported: use QoS 1")
-	case s.version < packet.V5:
-		return nil
-	case p.Retain:
-		return closeWith(packet.RetainNotSupported, "retained messages are not supported")
+// pass hands a message to whom its topic says.
+func (s *session) pass(p *packet.Publish, r route, a *pending) error {
+	switch r.kind {
+	case response:
+		return s.answer(p, r, a)
+	case order:
+		return s.order(p, r, a)
+	case own:
+		return s.publishOwn(p, r, a)
 	}
-	if _, ok := p.Properties.Number(packet.TopicAlias); ok {
-		return closeWith(packet.TopicAliasInvalid, "topic alias is over the topic alias maximum of 0")
+	return s.telemetry(p, r, a)
+}
+
+// unalias gives a message the topic its alias stands for (3.3.2.3.4).
+func (s *session) unalias(p *packet.Publish) error {
+	if len(p.Properties) == 0 {
+		return nil
 	}
 	if _, ok := p.Properties.Number(packet.SubscriptionID); ok {
 		return closeWith(packet.ProtocolError, "a client must not send a subscription identifier in PUBLISH")
+	}
+	n, ok := p.Properties.Number(packet.TopicAlias)
+	switch alias := int(n); {
+	case !ok:
+	case alias > s.srv.cfg.AliasesIn:
+		return closeWith(packet.TopicAliasInvalid, "topic alias is over the topic alias maximum in CONNACK")
+	case len(p.Topic) > 0:
+		if s.aliases == nil {
+			s.aliases = map[uint16]string{}
+		}
+		s.aliases[uint16(alias)] = string(p.Topic)
+	case s.aliases[uint16(alias)] == "":
+		return closeWith(packet.ProtocolError, "topic alias stands for no topic yet")
+	default:
+		p.Topic = []byte(s.aliases[uint16(alias)])
 	}
 	return nil
 }
@@ -87,6 +109,16 @@ func (s *session) resolve(topic []byte) (route, error) {
 	var err error
 	if r.address, err = parseTopic(r.topic); err != nil {
 		return r, err
+	}
+	switch r.kind {
+	case own:
+		if s.srv.cfg.Topics == nil {
+			return r, errNoTopics(r.topic)
+		}
+		return r, wrapTopic(s.who.UseTopic(r.topic))
+	case order:
+		r.id, err = s.orders(r.address.device)
+		return r, wrapTopic(err)
 	}
 	id, via, err := s.who.SpeakFor(r.address.device)
 	if err != nil {
@@ -114,6 +146,9 @@ func (s *session) telemetry(p *packet.Publish, r route, a *pending) error {
 			return err
 		}
 		a.contentType = m.ContentType
+	}
+	if m.Key == "" {
+		m.Key = a.mark // the store keeps one of those with one key
 	}
 	if err := normalize.Message(m); err != nil {
 		a.unread = m

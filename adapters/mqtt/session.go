@@ -29,11 +29,14 @@ type session struct {
 	joined  bool                 // CONNECT was accepted
 	leave   func(device.Leaving) // tells the house that the session is over; nil before it was entered
 	routes  []route
+	aliases map[uint16]string // of topics, by the client; nil until the first
 
 	keepAlive time.Duration // 0: off
 	armed     time.Time     // when the read deadline was last set
 
 	peerWindow int  // deliveries the client takes unacknowledged
+	mailWindow int  // of them, commands of one device
+	peerAlias  int  // topic aliases it takes
 	peerPacket int  // bytes of the largest packet it takes
 	problems   bool // it wants reason strings
 
@@ -45,6 +48,7 @@ type session struct {
 	output
 	window
 	mail
+	topics *subscriber // the session's side of topics; nil until it subscribes to one
 }
 
 // errGone ends a session by the peer's own DISCONNECT.
@@ -230,6 +234,7 @@ func (s *session) finish(err error) {
 		s.awaitAcks(ctx)
 	}
 	s.detachAll()
+	s.leaveTopics()
 	s.srv.forget(s)
 	reason, text, send := farewell(err)
 	s.mu.Lock()

@@ -12,21 +12,21 @@ type subscription struct {
 	commandFilter
 	filter string
 	qos    byte
+	id     uint32 // subscription identifier; 0 for none
 }
 
 // subscribe attaches the session to the mailboxes its filters name. Nothing is
 // delivered before the SUBACK.
 func (s *session) subscribe(p *packet.Subscribe) error {
-	if _, ok := p.Properties.Number(packet.SubscriptionID); ok {
-		return closeWith(packet.SubscriptionIDsNotSupported, "subscription identifiers are not supported")
-	}
+	id, _ := p.Properties.Number(packet.SubscriptionID)
 	answer := &packet.Suback{ID: p.ID, Reasons: make([]packet.Reason, len(p.Filters))}
 	var opened []*mailbox
+	var replays []func()
 	for i, f := range p.Filters {
 		if s.version >= packet.V5 && packet.IsShared(f.Topic) {
 			return closeWith(packet.SharedSubNotSupported, "shared subscriptions are not supported")
 		}
-		box, err := s.subscribeOne(f)
+		got, err := s.subscribeOne(f, id)
 		if err != nil {
 			s.srv.metrics.refuse(err)
 			answer.Reasons[i] = subackReason(err, s.version)
@@ -35,16 +35,26 @@ func (s *session) subscribe(p *packet.Subscribe) error {
 			}
 			continue
 		}
-		answer.Reasons[i] = packet.Reason(min(f.QoS, 1))
-		if box != nil {
-			opened = append(opened, box)
+		answer.Reasons[i] = got.granted
+		if got.box != nil {
+			opened = append(opened, got.box)
+		}
+		if got.replay != nil {
+			replays = append(replays, got.replay)
 		}
 	}
 	if err := s.sendSuback(answer); err != nil {
 		return err
 	}
 	for _, box := range opened {
-		box.att.Request(s.peerWindow)
+		box.att.Request(s.mailWindow)
+	}
+	if len(replays) > 0 {
+		s.srv.background(func() {
+			for _, replay := range replays {
+				replay()
+			}
+		})
 	}
 	return nil
 }
@@ -60,17 +70,53 @@ func (s *session) sendSuback(p *packet.Suback) error {
 	return nil
 }
 
-// subscribeOne adds a filter. It answers the mailbox when that is new.
-func (s *session) subscribeOne(f packet.Filter) (*mailbox, error) {
+// subscribed is what came of one filter.
+type subscribed struct {
+	granted packet.Reason
+	box     *mailbox // when it is new
+	replay  func()   // of retained messages; nil for none
+}
+
+// subscribeOne adds a filter.
+func (s *session) subscribeOne(f packet.Filter, id uint32) (subscribed, error) {
 	want, err := parseFilter(f.Topic)
-	if err != nil {
-		return nil, err
+	if err != nil && s.srv.cfg.Topics == nil {
+		return subscribed{}, err
 	}
+	if err != nil {
+		return s.subscribeTopic(f, id)
+	}
+	box, err := s.subscribeMailbox(f, want, id)
+	return subscribed{granted: packet.Reason(min(f.QoS, 1)), box: box}, err
+}
+
+// subscribeTopic adds a filter on topics.
+func (s *session) subscribeTopic(f packet.Filter, id uint32) (subscribed, error) {
+	sub := device.Subscription{
+		Filter: f.Topic, QoS: int(f.QoS), NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished, Retained: device.RetainedPolicy(f.RetainHandling), ID: id,
+	}
+	_, filter, _ := sub.Share()
+	if err := s.who.UseTopic(filter); err != nil {
+		return subscribed{}, err
+	}
+	ctx, cancel := context.WithTimeout(s.srv.ctx, s.srv.cfg.ConnectTimeout)
+	defer cancel()
+	t, err := s.subscriberOf(ctx)
+	if err != nil {
+		return subscribed{}, err
+	}
+	replay, err := t.member.Subscribe(ctx, sub)
+	return subscribed{granted: packet.Reason(f.QoS), replay: replay}, err
+}
+
+// subscribeMailbox adds a filter on the commands of a device. It answers the
+// mailbox when that is new.
+func (s *session) subscribeMailbox(f packet.Filter, want commandFilter, subID uint32) (*mailbox, error) {
 	id, via, err := s.who.SpeakFor(want.device)
 	if err != nil {
 		return nil, err
 	}
-	sub := subscription{commandFilter: want, filter: f.Topic, qos: min(f.QoS, 1)}
+	sub := subscription{commandFilter: want, filter: f.Topic, qos: min(f.QoS, 1), id: subID}
 	if box := s.mailboxOf(id); box != nil {
 		return nil, s.addFilter(box, sub)
 	}
@@ -128,6 +174,9 @@ func (s *session) unsubscribe(p *packet.Unsubscribe) error {
 	answer := &packet.Unsuback{ID: p.ID, Reasons: make([]packet.Reason, len(p.Filters))}
 	for i, filter := range p.Filters {
 		box, found := s.removeFilter(filter)
+		if !found && s.topics != nil {
+			found = s.topics.member.Unsubscribe(filter)
+		}
 		if !found {
 			answer.Reasons[i] = packet.NoSubscriptionExisted
 		}

@@ -146,6 +146,7 @@ func (s *session) write() {
 		if err != nil {
 			return
 		}
+		s.wrote()
 		for _, d := range after {
 			d.written()
 		}
@@ -177,6 +178,13 @@ func (s *session) take() ([]byte, []*delivery) {
 	}
 	s.change.Broadcast()
 	return buf, after
+}
+
+// wrote shows what waited for the output to shrink.
+func (s *session) wrote() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.serveWaiting()
 }
 
 func (s *session) writeFailed(err error) {

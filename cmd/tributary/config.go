@@ -24,13 +24,14 @@ import (
 type serveConfig struct {
 	Config string `key:"-" group:"general" placeholder:"FILE" help:"Read options from this YAML file. The environment and flags say more than it does. \"tributary config check\" tells what is wrong with it."`
 
-	general    `group:"general"`
-	nodeFlags  `group:"general"`
-	listeners  `group:"listen"`
-	encryption `group:"tls"`
-	keeping    `group:"keep"`
-	limits     `group:"limits"`
-	logging    `group:"log"`
+	general     `group:"general"`
+	nodeFlags   `group:"general"`
+	listeners   `group:"listen"`
+	encryption  `group:"tls"`
+	keeping     `group:"keep"`
+	topicLimits `group:"keep"`
+	limits      `group:"limits"`
+	logging     `group:"log"`
 }
 
 // serveGroups are the headings of the options in --help and in the example file.

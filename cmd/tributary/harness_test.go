@@ -210,10 +210,10 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// addDevice registers a device and answers its secret.
-func (s *server) addDevice(name string) string {
+// addDevice registers a device, or what the options say, and answers its secret.
+func (s *server) addDevice(name string, options ...string) string {
 	s.t.Helper()
-	added := parseLines[struct{ Secret string }](s.t, s.client("device", "add", name, "-o", "json"))
+	added := parseLines[struct{ Secret string }](s.t, s.client(append([]string{"device", "add", name, "-o", "json"}, options...)...))
 	if len(added) != 1 || added[0].Secret == "" {
 		s.t.Fatalf("device add answered %+v", added)
 	}

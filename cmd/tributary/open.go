@@ -76,7 +76,12 @@ func (h *house) open(ctx context.Context) (err error) {
 		return err
 	}
 	h.look(belt, node, store, devices)
-	if err := h.openDoors(gate{registry: devices, belt: belt, commands: commands, presence: here}, belt.MaxMessageBytes()); err != nil {
+	topics, err := h.openTopics(belt, commands)
+	if err != nil {
+		return err
+	}
+	common := doorConfig{maxMessageBytes: belt.MaxMessageBytes(), topics: topics}
+	if err := h.openDoors(gate{registry: devices, belt: belt, commands: commands, presence: here}, common); err != nil {
 		return err
 	}
 	if err := h.openNATSDoor(ctx); err != nil {
@@ -103,6 +108,7 @@ func (h *house) openBelt(ctx context.Context) (*pipeline.Belt, error) {
 	options := pipeline.Options{
 		URL: h.cfg.NATS, Durability: pipeline.Durability(h.cfg.Durability), Replicas: h.cfg.NATSReplicas,
 		Verify: pipeline.Verify{Monitor: h.cfg.NATSMonitor, SystemCreds: h.cfg.NATSSystemCreds}, NodeName: h.cfg.nodeName(), MaxMessageBytes: h.cfg.MaxMessageBytes, StreamBytes: h.cfg.StreamMaxBytes,
+		TopicBytes: h.cfg.TopicsMaxBytes, MaxRetained: int64(h.cfg.TopicsMaxRetained),
 		Logger: h.log.With("room", "pipeline"), Registerer: h.metrics,
 	}
 	if h.cfg.NATS == "" {
@@ -174,13 +180,12 @@ func (h *house) openCommands(ctx context.Context, belt *pipeline.Belt, node *pip
 }
 
 // openDoors binds every protocol's listeners.
-func (h *house) openDoors(g adapters.Gate, maxMessageBytes int) error {
-	most, err := h.cfg.maxConnections(descriptors())
-	if err != nil {
+func (h *house) openDoors(g adapters.Gate, common doorConfig) (err error) {
+	if common.maxConnections, err = h.cfg.maxConnections(descriptors()); err != nil {
 		return err
 	}
 	for _, d := range doors {
-		cfg := doorConfig{maxMessageBytes: maxMessageBytes, maxConnections: most}
+		cfg := common
 		cfg.addr, cfg.tlsAddr = d.addr(&h.cfg)
 		if cfg.addr == off && cfg.tlsAddr == off || !h.cfg.has(d.role) {
 			continue

@@ -25,6 +25,7 @@ type doorConfig struct {
 	tls             *tls.Config
 	maxMessageBytes int
 	maxConnections  int
+	topics          adapters.Topics
 }
 
 // doors are opened in this order: the protocols that HTTP carries over
@@ -33,7 +34,7 @@ var doors = []door{
 	{"mqtt", roleMQTT, func(c *serveConfig) (string, string) { return c.MQTT, c.MQTTS },
 		func(d doorConfig, h *house, g adapters.Gate) (adapters.Adapter, error) {
 			return mqtt.Open(mqtt.Config{
-				Addr: d.addr, TLSAddr: d.tlsAddr, TLS: d.tls, MaxConnections: d.maxConnections, MaxMessageBytes: d.maxMessageBytes,
+				Addr: d.addr, TLSAddr: d.tlsAddr, TLS: d.tls, MaxConnections: d.maxConnections, MaxMessageBytes: d.maxMessageBytes, Topics: d.topics,
 				Logger: h.log.With("room", "mqtt"), Registerer: h.metrics,
 			}, g)
 		}},

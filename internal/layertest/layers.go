@@ -30,7 +30,7 @@ const (
 var everyRoom = []string{
 	"adapters", "adapters/amqp", "adapters/https", "adapters/mqtt", "api", "batch", "command", "device",
 	"device/devicepb", "normalize", "pipeline", "pipeline/embedded", "pipeline/natsdoor", "presence", "proto/tributary/v1",
-	"registry", "storage", "storage/sqlite", "token",
+	"registry", "storage", "storage/sqlite", "token", "topic",
 }
 
 // layers is the whole house. A new package is entered here on purpose, and a
@@ -46,7 +46,7 @@ var layers = []room{
 	// the wire codecs are our own (docs/decisions/0002).
 	{path: "adapters", rooms: []string{"device"}},
 	{path: "adapters/adaptertest", rooms: []string{"adapters", "device"}, helper: true},
-	{path: "adapters/mqtt", rooms: []string{"adapters", "adapters/mqtt/packet", "device", "internal/doorway", "internal/metrics", "internal/parking", "normalize"}, others: []string{prometheus}},
+	{path: "adapters/mqtt", rooms: []string{"adapters", "adapters/mqtt/packet", "device", "internal/doorway", "internal/metrics", "internal/parking", "normalize"}, others: []string{prometheus}, tests: []string{"topic"}},
 	{path: "adapters/mqtt/packet"},
 	{path: "adapters/amqp", rooms: []string{"adapters", "adapters/amqp/wire", "device", "internal/doorway", "internal/metrics", "normalize"}, others: []string{prometheus}},
 	{path: "adapters/amqp/wire"},
@@ -77,6 +77,8 @@ var layers = []room{
 	{path: "command", rooms: []string{"adapters", "device", "storage"}, others: []string{"github.com/oklog/ulid/v2", prometheus}},
 
 	{path: "batch", rooms: []string{"device"}, others: []string{"github.com/oklog/ulid/v2", "golang.org/x/sync"}},
+	{path: "topic", rooms: []string{"adapters", "device", "internal/metrics"}, others: []string{prometheus}},
+	{path: "topic/topictest", rooms: []string{"device"}, helper: true},
 	{path: "token", rooms: []string{"device", "internal/metrics"}, others: []string{prometheus}},
 	{path: "presence", rooms: []string{"device", "internal/metrics"}, others: []string{"github.com/oklog/ulid/v2", prometheus}},
 

@@ -1,0 +1,109 @@
+package adapters
+
+import (
+	"context"
+	"time"
+
+	"github.com/tributary-iot/tributary/device"
+)
+
+// Topics is what the house does for peers that publish and subscribe: the
+// tenant's own topics, the telemetry of all its devices, and commands sent by
+// applications. Who may use which topic is device.Principal's rule, and the
+// adapter's to apply. All methods are safe for use from any goroutine.
+type Topics interface {
+	// Publish hands p to every session that is subscribed to its topic, on any
+	// node, and makes it the topic's retained message if it says Retain (or takes
+	// that away, if it has no payload). done is as in Gate.Submit: with QoS 1 and
+	// 2, done(nil) means as durable as configured; with QoS 0 that it is on its
+	// way, unless it is retained. An error means that done is not called.
+	Publish(p *device.Publication, done func(error)) error
+
+	// PublishAgain is Publish for a message whose Mark may have been published
+	// before, after sequence after (device.Incoming): then only done is called.
+	PublishAgain(p *device.Publication, after uint64, done func(error)) error
+
+	// Retain makes p the topic's retained message, or takes that away, and
+	// publishes nothing: its subscribers are served by another way.
+	Retain(p *device.Publication, done func(error)) error
+
+	// Join enters a session. While it is in, a newer one of the same key ends it.
+	Join(ctx context.Context, j Joining) (Member, Joined, error)
+
+	// Send makes a durable command, as device.Command describes it, for an
+	// application; of two with one Key the second is the first.
+	Send(ctx context.Context, c device.Command) (device.CommandRecord, error)
+}
+
+// Joining is a session that wants to come in, and what the house may call of it.
+type Joining struct {
+	Key   device.SessionKey
+	Clean bool // an earlier session of the key is forgotten
+
+	// Expiry is how long the session outlives its connection; 0: not at all, and
+	// device.Forever.
+	Expiry time.Duration
+
+	// Will is published when the session is left for a reason other than its
+	// peer's goodbye. It is durable before Join answers. Nil for none.
+	Will *device.Will
+
+	// Offer is called from other goroutines, one at a time, with a message for the
+	// session, and must not block. Those with QoS 1 and 2 come in order, and never
+	// more than were requested; one with QoS 0 may be dropped for want of room.
+	Offer func(device.TopicDelivery)
+
+	// Room blocks until the peer has taken what was offered so far, enough for more
+	// of QoS 0. It is called before retained messages are offered.
+	Room func(ctx context.Context) error
+
+	// State is called when the session is written down: what was offered and is not
+	// finished. Offer is not called meanwhile. It must not call the house.
+	State func() device.SessionState
+
+	// End is called at most once, and must not block: the session is taken over, or
+	// its record was lost to another node. The adapter ends it and leaves.
+	End func(device.Leaving)
+}
+
+// Joined is what was known of the session that came in.
+type Joined struct {
+	Present       bool // an earlier session goes on: what follows is of it
+	State         device.SessionState
+	Subscriptions []device.Subscription // in place already
+}
+
+// Member is a session that is in. Its methods must not be called from within
+// Offer or State, but for Save and Request.
+type Member interface {
+	// Subscribe adds or replaces a subscription and answers whether it is new.
+	// Messages stored from then on are offered. The answer's replay offers the
+	// retained messages that the subscription's policy asks for; the adapter calls
+	// it, from any goroutine, once the peer was told of the subscription.
+	Subscribe(ctx context.Context, s device.Subscription) (replay func(), err error)
+
+	// Unsubscribe takes a subscription away, and answers whether it was there.
+	Unsubscribe(filter string) bool
+
+	// Request asks for n more deliveries with QoS 1 or 2. Nothing of them is
+	// offered before the first call.
+	Request(n int)
+
+	// Save writes the session down, as State answers it from now on, if it is to
+	// outlive its connection; done(nil) when it is durable, at once when it is not
+	// to. done must not block, and may be nil: then it is not urgent.
+	Save(done func(error))
+
+	// Mark answers what tells a message that the session is about to publish from
+	// every other, and a sequence after which it will stand: see PublishAgain.
+	Mark() (mark string, after uint64)
+
+	// Read answers a message of Ref again; NotFound when it is not kept any more.
+	Read(ctx context.Context, ref device.Ref) (*device.Publication, error)
+
+	// Leave ends the session's stay. It goes on without a connection for expiry,
+	// with what State answers once more. The will is published (later, if it says
+	// so) unless forget says that the peer said goodbye. It is idempotent; after it
+	// none of the session's functions is called.
+	Leave(expiry time.Duration, forgetWill bool)
+}

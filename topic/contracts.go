@@ -1,0 +1,96 @@
+package topic
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tributary-iot/tributary/device"
+)
+
+// Log is the streams of topics and telemetry. It speaks in device words only,
+// so that who keeps it need not know this room.
+type Log interface {
+	// Append stores p durably. done is called from another goroutine, and must
+	// not block; an error of Append means that it is not called.
+	Append(p *device.Publication, done func(seq uint64, err error)) error
+
+	// Known is a sequence of a source after which everything stands that is stored
+	// from now on. It costs nothing and may be far behind on a node that stores little.
+	Known(src device.Source) uint64
+
+	// Find reports whether a topic holds a message of that mark after a sequence.
+	Find(ctx context.Context, tenant, topic, mark string, after uint64) (bool, error)
+
+	// Cast tells p to whoever listens on any node now, and keeps nothing.
+	Cast(p *device.Publication) error
+
+	// Hear calls fn with every message Cast on topics of a tenant, one at a time,
+	// from when it returns until stop is called.
+	Hear(ctx context.Context, tenant string, fn func(*device.Publication)) (stop func(), err error)
+
+	// End is where a source ends now.
+	End(ctx context.Context, src device.Source) (device.Position, error)
+
+	// Follow calls fn with everything a source holds after a sequence and gets
+	// later, in order, from one goroutine, until ctx ends.
+	Follow(ctx context.Context, src device.Source, after uint64, fn func(device.Arrival)) error
+
+	// Read calls each with what a source holds on a tenant's topics that the filters
+	// take after a sequence, in order, until each answers false. Without that it
+	// goes on at least to what was the end when it was called, and answers true. It
+	// may call each for other topics too.
+	Read(ctx context.Context, src device.Source, tenant string, filters []string, after uint64, each func(device.Arrival) bool) (whole bool, err error)
+
+	// Get reads one message again; NotFound when it is not kept any more.
+	Get(ctx context.Context, ref device.Ref) (*device.Publication, error)
+
+	// Retain makes p the retained message of its topic, until it expires, or takes
+	// away what is there when p has no payload. done is as in Append.
+	Retain(p *device.Publication, done func(error)) error
+
+	// Retained calls each with the retained messages that a filter takes, until
+	// it answers false; with all that were there when it was called.
+	Retained(ctx context.Context, tenant, filter string, each func(device.Ref, *device.Publication) bool) error
+}
+
+// Commands makes a command durable, as adapters.Topics.Send says.
+type Commands interface {
+	Send(ctx context.Context, c device.Command) (device.CommandRecord, error)
+}
+
+// Config is what the room may be told. The zero value of a field stands for
+// its default.
+type Config struct {
+	MaxSubscriptions int           // of one session; 256
+	QueueMessages    int           // waiting for one session that keeps up, before it is read for alone; 256
+	QueueBytes       int           // the same in bytes; 1 MiB
+	Readers          int           // sessions read for alone at a time; 32
+	Timeout          time.Duration // of one operation on a stream; 10 s
+	RetryAfter       time.Duration // when a stream fails; 500 ms
+
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+func (c Config) withDefaults() Config {
+	orElse(&c.MaxSubscriptions, 256)
+	orElse(&c.QueueMessages, 256)
+	orElse(&c.QueueBytes, 1<<20)
+	orElse(&c.Readers, 32)
+	orElse(&c.Timeout, 10*time.Second)
+	orElse(&c.RetryAfter, 500*time.Millisecond)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func orElse[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
