@@ -14,6 +14,7 @@ import (
 // TestMetricsOffLoopback: an admin listener that others can reach speaks TLS,
 // and shows metrics to whoever may read them.
 func TestMetricsOffLoopback(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir(), "--admin", "0.0.0.0:0")
 	operator, err := os.ReadFile(filepath.Join(s.data, tokenFile))
 	if err != nil {

@@ -28,6 +28,7 @@ var apiTour = []struct {
 
 // TestAPIPage types what docs/api.md says; only the ports are others.
 func TestAPIPage(t *testing.T) {
+	t.Parallel()
 	r := newReader(t)
 	usual, err := parseServe()
 	r.must(err)
@@ -126,6 +127,7 @@ func (s *server) speaker(user string) func(body string) {
 // TestATenantSeesNothingOfAnother: what tenant a has, with a token of b, over
 // the command line and REST, page tokens and positions of a included.
 func TestATenantSeesNothingOfAnother(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir())
 	sayA, sayB := s.speaker("dev1@a"), s.speaker("dev1@b")
 	sayA(`{"canary":1}`)
@@ -179,6 +181,7 @@ func TestATenantSeesNothingOfAnother(t *testing.T) {
 // TestARemovedTokenEndsWhatItOpened on the real server, over gRPC (the command
 // line) and REST, and stays removed over a restart.
 func TestARemovedTokenEndsWhatItOpened(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	s := serve(t, data)
 	text, file := s.newToken("watcher", "viewer", "default")

@@ -87,6 +87,7 @@ func sendTo(t testing.TB, session *amqp.Session, at string, m *amqp.Message) {
 // left before the server was killed, and commands a device; another tenant's reads
 // nothing of it.
 func TestApplicationsOverAMQP(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := serve(t, dir)
 	secret, other, dev := s.addApplication("app"), s.addApplication("app@other"), s.addDevice("dev")
@@ -156,6 +157,7 @@ var peerApplications = []peerDevice{
 // TestPeerApplications has applications on clients somebody else wrote read what a
 // device said, on a shared subscription, command it, and hear its answer.
 func TestPeerApplications(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"open", "credentials"} {
 		t.Run(mode, func(t *testing.T) {
 			var flags []string
@@ -196,6 +198,7 @@ func checkApplication(t *testing.T, s *server, p peerDevice, name string, open b
 
 // TestOpenReadsTelemetry: in open mode everybody may, as tutorials do.
 func TestOpenReadsTelemetry(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir(), "--open")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

@@ -21,6 +21,7 @@ const killDir = "TRIBUTARY_TEST_COMMAND_DIR"
 // confirmed is there, every confirmed end is its end, nothing is stuck in SENT,
 // and what was queued is delivered.
 func TestCommandsSurviveKill(t *testing.T) {
+	t.Parallel()
 	if dir := os.Getenv(killDir); dir != "" {
 		busyUntilKilled(t, dir)
 		return

@@ -138,6 +138,7 @@ func dev(n int) device.ID { return device.ID{Tenant: "default", Device: fmt.Spri
 // TestAttachRacesSend: a command that is sent while its device attaches is
 // offered, once.
 func TestAttachRacesSend(t *testing.T) {
+	t.Parallel()
 	h := openCommands(t, t.TempDir())
 	defer h.close()
 	rounds := 1000
@@ -182,6 +183,7 @@ func TestAttachRacesSend(t *testing.T) {
 // TestTakeoverRace: sessions come and go and take over from one another; each
 // command reaches its end, and no two sessions settle it.
 func TestTakeoverRace(t *testing.T) {
+	t.Parallel()
 	h := openCommands(t, t.TempDir())
 	defer h.close()
 	id := dev(0)
@@ -232,6 +234,7 @@ func TestTakeoverRace(t *testing.T) {
 
 // TestCancelRacesOffer: of cancelling and sending exactly one wins.
 func TestCancelRacesOffer(t *testing.T) {
+	t.Parallel()
 	h := openCommands(t, t.TempDir())
 	defer h.close()
 	other := h.service("node-2") // cancels through another node: only compare-and-set decides
@@ -347,6 +350,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 
 // TestLargeMailbox reads more than one batch.
 func TestLargeMailbox(t *testing.T) {
+	t.Parallel()
 	h := openCommands(t, t.TempDir(), func(c *command.Config) { c.MaxWaiting = 5000 })
 	defer h.close()
 	var wg sync.WaitGroup

@@ -59,6 +59,7 @@ func (c *cluster) trail(s *server, id string) (trail, node string) {
 // one node ends after it has come to another, in MQTT 5's own words, and takes
 // nothing with it.
 func TestLateDisconnectLeavesTheNewSession(t *testing.T) {
+	t.Parallel()
 	c := openCluster(t)
 	old := dialMQTT5(t, c.a, "dev")
 	old.subscribe(t, "dev/commands/#")
@@ -84,6 +85,7 @@ func TestLateDisconnectLeavesTheNewSession(t *testing.T) {
 // its devices leave, once it has been silent for the time-out; deadlines that it
 // would have kept are met.
 func TestNodeDiesWithLeases(t *testing.T) {
+	t.Parallel()
 	c := openCluster(t)
 	stay := dialMQTT5(t, c.a, "stay")
 	stay.subscribe(t, "stay/commands/#")
@@ -157,6 +159,7 @@ func (c *cluster) expiring(s *server, name string, ttl time.Duration) string {
 // another, and goes on: it settles nothing for the device, ends its sessions and
 // is a node again.
 func TestPausedNodeDoesNotAct(t *testing.T) {
+	t.Parallel()
 	c := openCluster(t)
 	old := dialMQTT5(t, c.a, "dev")
 	old.subscribe(t, "dev/commands/#")
@@ -201,6 +204,7 @@ func TestPausedNodeDoesNotAct(t *testing.T) {
 // TestStandbyTakesTheStoreOver: of two nodes with one store the second waits,
 // asks the first meanwhile, and writes when that is dead.
 func TestStandbyTakesTheStoreOver(t *testing.T) {
+	t.Parallel()
 	url, rows := startNATS(t, true), filepath.Join(t.TempDir(), "rows.db")
 	shared := []string{"--open", "--nats", url, "--node-timeout", nodeTimeout, "--store", "sqlite:" + rows}
 	dataOne, dataTwo := t.TempDir(), t.TempDir()
@@ -239,6 +243,7 @@ func TestStandbyTakesTheStoreOver(t *testing.T) {
 
 // TestAnotherCopyOfTheStore is not taken for the store.
 func TestAnotherCopyOfTheStore(t *testing.T) {
+	t.Parallel()
 	url := startNATS(t, true)
 	dir := t.TempDir()
 	flags := func(file string) []string {
@@ -268,6 +273,7 @@ func TestAnotherCopyOfTheStore(t *testing.T) {
 
 // TestNodeOfTheSameName is refused, unless it is the same node come back.
 func TestNodeOfTheSameName(t *testing.T) {
+	t.Parallel()
 	c := openCluster(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -281,6 +287,7 @@ func TestNodeOfTheSameName(t *testing.T) {
 
 // TestNodesWithDifferentKeys: a node that could verify no secret is refused.
 func TestNodesWithDifferentKeys(t *testing.T) {
+	t.Parallel()
 	c := openCluster(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -292,6 +299,7 @@ func TestNodesWithDifferentKeys(t *testing.T) {
 
 // TestRolesRefused: what would be unsafe or meaningless is refused in one sentence.
 func TestRolesRefused(t *testing.T) {
+	t.Parallel()
 	for want, args := range map[string][]string{
 		"must be one of":        {"--roles", "mqtt,cook"},
 		"needs --nats":          {"--roles", "mqtt"},
@@ -312,6 +320,7 @@ func TestRolesRefused(t *testing.T) {
 
 // TestRolesCloseDoors: a node has the doors of its roles only, and no store.
 func TestRolesCloseDoors(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	s := serve(t, data, "--open", "--nats", startNATS(t, true), "--roles", "amqp,api")
 	for _, door := range []string{"mqtt", "http"} {
@@ -335,6 +344,7 @@ func TestRolesCloseDoors(t *testing.T) {
 // device at once, through connections that are not its own. The newer lease has
 // them, the other gets none; when the first leaves, the other has them again.
 func TestBothNodesHoldTheDevice(t *testing.T) {
+	t.Parallel()
 	c := openCluster(t)
 	for range 3 {
 		one, two := dialMQTT5(t, c.a, "x"), dialMQTT5(t, c.b, "y")

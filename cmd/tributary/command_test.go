@@ -228,6 +228,7 @@ func TestCommandsCommands(t *testing.T) {
 
 // TestHelpIsThere holds every command to a help text with an example.
 func TestHelpIsThere(t *testing.T) {
+	t.Parallel()
 	for _, args := range []string{
 		"device add", "device label", "device list", "device show", "device disable", "device enable", "device rm", "device rotate",
 		"device import", "device credential add", "device credential rm", "token create", "token list", "token rm",

@@ -97,6 +97,7 @@ func checked(t *testing.T, env []string, args ...string) (out, errs string, code
 }
 
 func TestConfigCheck(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "tributary.yaml")
 	write := func(content string) {
 		t.Helper()
@@ -134,6 +135,7 @@ func TestConfigCheck(t *testing.T) {
 
 // TestServeReadsItsFile: what the file says holds, and a flag says more.
 func TestServeReadsItsFile(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "tributary.yaml")
 	if err := os.WriteFile(file, []byte("open: true\nlisten: {amqp: off}\nmax_message_bytes: 1KiB\nlog: {format: json}\n"), 0o600); err != nil {
@@ -174,6 +176,7 @@ func postBytes(t *testing.T, s *server, n int) int {
 // TestHelpShowsVariablesWhereThereAreSome: what only serve reads from the
 // environment is not shown by others.
 func TestHelpShowsVariablesWhereThereAreSome(t *testing.T) {
+	t.Parallel()
 	for line, want := range map[string]bool{"demo": false, "bench": false, "config check": false, "device list": true} {
 		out, err := program(t.Context(), append(strings.Fields(line), "--help")...).Output()
 		if err != nil || strings.Contains(string(out), "$TRIBUTARY_") != want {

@@ -18,6 +18,7 @@ import (
 // token and kept places: each reads everything, and after the server was killed
 // goes on where it stopped.
 func TestStreamConsumers(t *testing.T) {
+	t.Parallel()
 	golang := filepath.Join(t.TempDir(), "consumer-go")
 	build := exec.Command("go", "build", "-o", golang, "../../examples/consumer-go")
 	if out, err := build.CombinedOutput(); err != nil {

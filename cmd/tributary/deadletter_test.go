@@ -34,6 +34,7 @@ func (s *server) letters(args ...string) []letterRow {
 // TestDeadLetters: what each door refuses can be seen, shown, tried again and
 // removed.
 func TestDeadLetters(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir(), "--open")
 	const broken = `{"temperature":21.5`
 	c := dialMQTT5(t, s, "mqtt1")
@@ -112,6 +113,7 @@ func TestDeadLetters(t *testing.T) {
 // by one that can, while the server is killed again and again: each message is
 // stored once.
 func TestReplayOfABacklog(t *testing.T) {
+	t.Parallel()
 	url, data := startNATS(t, true), t.TempDir()
 	flags := []string{"--open", "--nats", url, "--store", "sqlite:" + data + "/rows.db"}
 	const n = 3000

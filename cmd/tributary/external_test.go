@@ -36,6 +36,7 @@ func runNATS(t *testing.T, o *nats.Options) *nats.Server {
 // TestExternalNATS serves on a NATS server that somebody else runs, is killed,
 // and has lost nothing.
 func TestExternalNATS(t *testing.T) {
+	t.Parallel()
 	url, data := startNATS(t, true), t.TempDir()
 	flags := []string{"--open", "--nats", url, "--store", "sqlite:" + data + "/rows.db"}
 	s := serve(t, data, flags...)
@@ -91,6 +92,7 @@ func TestStrictOnAnExternalServer(t *testing.T) {
 
 // TestExternalNATSWithoutJetStream is refused with what is missing.
 func TestExternalNATSWithoutJetStream(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()

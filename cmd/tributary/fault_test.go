@@ -26,6 +26,7 @@ func (s *server) limitFiles(bytes string) {
 // lifts the fault again, three times: not ready at once, no acknowledgement
 // meanwhile, ready again by itself, and nothing acknowledged is lost.
 func TestADiskThatRefusesAndRecovers(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir(), "--open")
 	standing := peerDevices[0].start(t, s, "standing") // its session outlives the faults
 	standing.expect("sent")

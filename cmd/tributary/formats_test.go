@@ -32,6 +32,7 @@ var formats = []struct {
 // TestFormats runs the lines of docs/formats.md, on all protocols, as a reader
 // types them.
 func TestFormats(t *testing.T) {
+	t.Parallel()
 	r := newReader(t)
 	blocks := shellBlocks(t, "../../docs/formats.md", "## Try it")
 	if len(blocks) != len(formats) {

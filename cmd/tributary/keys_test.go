@@ -86,6 +86,7 @@ func keyedHTTP(t *testing.T, s *server, device, key, payload string) {
 // TestRepeatingDevice: devices that did not hear the acknowledgement say the
 // same again: at once, on a new connection, and after the server was killed.
 func TestRepeatingDevice(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	s := serve(t, data, "--open")
 	senders := map[string]keyedSender{"mqtt": keyedMQTT, "amqp": keyedAMQP, "http": keyedHTTP}
@@ -126,6 +127,7 @@ func TestRepeatingDevice(t *testing.T) {
 
 // TestShortDedupWindow: the window is an option, and ends.
 func TestShortDedupWindow(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir(), "--open", "--dedup-window", "1ms")
 	for i := range 3 {
 		keyedHTTP(t, s, "dev1", "k", `{"n":1}`)

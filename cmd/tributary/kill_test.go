@@ -59,6 +59,7 @@ type sender func(ctx context.Context, s *server, device string) (send func(paylo
 // three protocols, again and again: every acknowledged message must be in the
 // store afterwards, once.
 func TestKilledServerKeepsWhatItAcknowledged(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	book := &ledger{acked: map[string]map[int]bool{}, next: map[string]int{}}
 	senders := map[string]sender{"mqtt": sendMQTT, "amqp": sendAMQP, "http": sendHTTP}

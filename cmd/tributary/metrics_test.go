@@ -101,6 +101,7 @@ func scrape(t *testing.T, s *server) (text string, kinds map[string]string, seri
 // types docs/operations.md says; and neither names of devices nor anything else a
 // peer chooses becomes a label: more of them make no more series.
 func TestMetricsOfALoadedServer(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir())
 	token, err := os.ReadFile(s.data + "/" + tokenFile)
 	if err != nil {

@@ -136,6 +136,7 @@ func (r *running) succeeded() {
 // TestPeerDevices sends telemetry from, and a command to, clients somebody else
 // wrote, without and with credentials.
 func TestPeerDevices(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"open", "credentials"} {
 		t.Run(mode, func(t *testing.T) {
 			var flags []string

@@ -92,6 +92,7 @@ func (s *server) authority() string { return filepath.Join(s.data, tlsDir, "ca.c
 // somebody else wrote: with secrets and with client certificates, over TLS, and
 // over WebSocket where the library can.
 func TestPeerDevicesOverTLS(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir())
 	handshakes := 0.0 // at least, by the peers this machine has
 	for _, mode := range []struct {
@@ -136,6 +137,7 @@ func TestPeerDevicesOverTLS(t *testing.T) {
 
 // TestGoAMQPOverTLS is the peer that is a Go library.
 func TestGoAMQPOverTLS(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir())
 	cert, key := clientCertificate(t, "go", time.Now().Add(time.Hour))
 	s.client("device", "add", "certified", "--cert", cert)

@@ -44,6 +44,7 @@ func TestReadyzSaysWhichPart(t *testing.T) {
 // TestReadinessOfARealServer names every part; status and gRPC health agree,
 // and a store that fails is told everywhere while messages are still taken.
 func TestReadinessOfARealServer(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir(), "--open")
 	eventually(t, "it is ready", func() bool { return s.ready() == http.StatusOK })
 	all := s.readiness()

@@ -36,6 +36,7 @@ var tour = []struct {
 // TestREADME runs the five-minute tour as a reader types it, in a directory
 // with bin/tributary and data; only the ports are others.
 func TestREADME(t *testing.T) {
+	t.Parallel()
 	r := newReader(t)
 	blocks := shellBlocks(t, "../../README.md", "## Five minutes")
 	if len(blocks) != len(tour) {

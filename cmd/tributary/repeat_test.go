@@ -12,6 +12,7 @@ import (
 // 204 again, after it has ended and after the server was killed as well; what it
 // never said is a conflict.
 func TestHTTPRepeats(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	s := serve(t, data, "--open")
 	call := func(method, path, body string) (int, string) {

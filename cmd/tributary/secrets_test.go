@@ -62,6 +62,7 @@ func around(text, found string) string {
 // every form that is understood or broken, and looks for them in everything the
 // server and the command line say, at debug level.
 func TestNoSecretIsTold(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	s := serve(t, data, "--log-level", "debug", "--log-format", "json")
 	v := &vault{t, map[string]string{}}
@@ -183,6 +184,7 @@ func saslInit(response string) string {
 // TestNoSecretOfAURLIsTold: passwords of an external NATS server, right, wrong,
 // misspelt, unreachable.
 func TestNoSecretOfAURLIsTold(t *testing.T) {
+	t.Parallel()
 	v := &vault{t, map[string]string{}}
 	right, wrong := v.keep("the right password", "open-sesame-please"), v.keep("a wrong password", "canary-bird-in-a-coal-mine")
 	ns, err := nats.NewServer(&nats.Options{Host: "127.0.0.1", Port: nats.RANDOM_PORT, NoSigs: true, NoLog: true, Username: "u", Password: right,

@@ -10,6 +10,7 @@ import (
 // TestDeviceShowSaysWhereItIsConnected: a person who looks at a device sees who
 // it is, what opens its door, and where it stands.
 func TestDeviceShowSaysWhereItIsConnected(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir())
 	secret := s.addDevice("thermo-1")
 	if out := s.client("device", "show", "thermo-1"); !strings.Contains(out, "CREDENTIAL") || strings.Contains(out, "PROTOCOL") {

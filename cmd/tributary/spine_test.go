@@ -20,6 +20,7 @@ import (
 // TestCommandWaitsAndMovesToAnotherProtocol sends a command while the device is
 // away; the device was last seen on MQTT and comes back on another protocol.
 func TestCommandWaitsAndMovesToAnotherProtocol(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir(), "--open")
 	for _, p := range peerDevices {
 		if p.protocol == "mqtt" {
@@ -54,6 +55,7 @@ func TestCommandWaitsAndMovesToAnotherProtocol(t *testing.T) {
 // TestStrangersAreRefused holds every door to refusing a wrong secret, an
 // unknown device and a device speaking for another, in its protocol's words.
 func TestStrangersAreRefused(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir())
 	secret := s.addDevice("mine")
 	s.addDevice("other")
@@ -127,6 +129,7 @@ func TestStrangersAreRefused(t *testing.T) {
 // TestGarbageCostsOneConnection throws nonsense at every door while a device
 // goes on working on another connection.
 func TestGarbageCostsOneConnection(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir(), "--open")
 	send, closeIt, err := sendMQTT(t.Context(), s, "steady")
 	if err != nil {
@@ -168,6 +171,7 @@ func isTimeout(err error) bool {
 
 // TestDrainKeepsWhatItAcknowledged stops the server politely under load.
 func TestDrainKeepsWhatItAcknowledged(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	book := &ledger{acked: map[string]map[int]bool{}, next: map[string]int{}}
 	s := serve(t, data, "--open")
@@ -187,6 +191,7 @@ func TestDrainKeepsWhatItAcknowledged(t *testing.T) {
 
 // TestDemoEndsWell runs the demo as a stranger would, but shorter.
 func TestDemoEndsWell(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	cmd := program(ctx, "demo", "--for", "6s")
@@ -203,6 +208,7 @@ func TestDemoEndsWell(t *testing.T) {
 
 // TestServeRefusesWhatIsNotSafe lists command lines that must not start a server.
 func TestServeRefusesWhatIsNotSafe(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ flags, want string }{
 		{"--open --mqtt 0.0.0.0:0", "--open"},
 		{"--open --mqtts :8883", "--open"},
@@ -230,6 +236,7 @@ func TestServeRefusesWhatIsNotSafe(t *testing.T) {
 
 // TestSecondServerOnOneDirectory is refused, in words, and leaves the first alone.
 func TestSecondServerOnOneDirectory(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	s := serve(t, data, "--open")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -39,6 +39,7 @@ func TestListenersAreWhereTheyAreExpected(t *testing.T) {
 // TestDataDirectory: what is in it while the server runs and afterwards, and who
 // may read it; listeners that are off are not in addresses.json.
 func TestDataDirectory(t *testing.T) {
+	t.Parallel()
 	s := serve(t, filepath.Join(t.TempDir(), "data"), "--open", "--amqps", "off", "--https", "off", "--mqtt", "off")
 	raw, err := os.ReadFile(filepath.Join(s.data, addressesFile))
 	if err != nil {
@@ -91,6 +92,7 @@ func TestDataDirectory(t *testing.T) {
 // TestASecondSignalStopsAtOnce: a drain that waits for somebody at one door has
 // closed all of them, and is cut short.
 func TestASecondSignalStopsAtOnce(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir(), "--open", "--drain-timeout", "10m")
 	held, err := net.Dial("tcp", s.addresses["http"])
 	if err != nil {
@@ -123,6 +125,7 @@ func TestASecondSignalStopsAtOnce(t *testing.T) {
 // TestOpenTakesTheNameFromTheAddress: without credentials the address says whose
 // a message is, and the client's own name only where it names nobody.
 func TestOpenTakesTheNameFromTheAddress(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir(), "--open")
 	conn := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + s.addresses["mqtt"]).SetClientID("client"))
 	if token := conn.Connect(); !token.WaitTimeout(patience) || token.Error() != nil {

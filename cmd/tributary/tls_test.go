@@ -88,6 +88,7 @@ func TestHosts(t *testing.T) {
 }
 
 func TestAdminOverTLS(t *testing.T) {
+	t.Parallel()
 	source, err := tlsfiles.Open(tlsfiles.Config{Dir: t.TempDir(), Hosts: []string{"127.0.0.1"}})
 	if err != nil {
 		t.Fatal(err)
@@ -110,6 +111,7 @@ func TestAdminOverTLS(t *testing.T) {
 // TestAdminIsCapped: connections that are held open, whoever holds them, leave
 // the rest of the process its descriptors; one too many is told so.
 func TestAdminIsCapped(t *testing.T) {
+	t.Parallel()
 	a := serveAdmin(t, doorway.Config{Name: "admin", Addr: "127.0.0.1:0", Max: 1, Refuse: doorway.RefuseHTTP})
 	held, err := net.Dial("tcp", a.listener.Addr().String())
 	if err != nil {
@@ -150,6 +152,7 @@ func serveAdmin(t *testing.T, at doorway.Config) *admin {
 // TestCommandLineOverTLS talks to gRPC behind TLS: with the authority it trusts
 // it works, without one it says what to do.
 func TestCommandLineOverTLS(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir())
 	addr := tlsBefore(t, s, s.addresses["grpc"])
 	s.addDevice("behind-tls")
