@@ -39,6 +39,7 @@ type subscription struct {
 
 	mu     sync.Mutex
 	wanted int
+	asking bool              // a request is open at the server
 	recall int               // counts Recall: what was asked for before is not wanted
 	held   map[uint64]string // offered and not settled: where to answer
 	next   uint64            // of held
@@ -103,6 +104,7 @@ func (s *subscription) read() error {
 		}
 		got, err := s.fetch(n)
 		s.mu.Lock()
+		s.asking = false
 		if s.recall == recall {
 			s.wanted += n - got
 		}
@@ -134,6 +136,7 @@ func (s *subscription) take() (n, recall int) {
 	defer s.mu.Unlock()
 	n = min(s.wanted, subscriptionMost)
 	s.wanted -= n
+	s.asking = n > 0
 	return n, s.recall
 }
 
@@ -226,7 +229,7 @@ func (s *subscription) answer(reply, verdict string) {
 // tend says of what readers hold that it is held, and looks for gaps, until the
 // subscription ends.
 func (s *subscription) tend() {
-	ticker := time.NewTicker(subscriptionTend)
+	ticker := time.NewTicker(min(subscriptionTend, s.idle()/6))
 	defer ticker.Stop()
 	s.look(s.ctx)
 	for n := 1; ; n++ {
@@ -237,13 +240,33 @@ func (s *subscription) tend() {
 		case <-ticker.C:
 		}
 		s.mu.Lock()
-		held := maps.Clone(s.held)
+		held, asking := maps.Clone(s.held), s.asking
 		s.mu.Unlock()
+		if !asking {
+			s.stay()
+		}
 		for _, reply := range held {
 			s.answer(reply, "+WPI")
 		}
 		if n%subscriptionLook == 0 {
 			s.look(s.ctx)
+		}
+	}
+}
+
+// idle is how long the server keeps the consumer when nobody asks it for anything.
+func (s *subscription) idle() time.Duration {
+	if s.q.Name == "" {
+		return subscriptionOrphanage
+	}
+	return max(s.q.Keep, time.Second)
+}
+
+// stay lets the server know of a reader that wants nothing now. It asks for what
+// no message fits into, so none is delivered.
+func (s *subscription) stay() {
+	if batch, err := s.consumer.FetchBytes(1, jetstream.FetchMaxWait(100*time.Millisecond)); err == nil {
+		for range batch.Messages() { // there are none
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -263,6 +264,37 @@ func TestSubscriptionTellsOfAGap(t *testing.T) {
 	if _, err := b.Subscribe(t.Context(), adapters.Subscription{Tenant: "default", Since: time.Now().Add(-time.Hour)}, nil, nil); device.CodeOf(err) != device.Precondition {
 		t.Errorf("beginning at a time before the stream: %v", err)
 	}
+}
+
+// A reader that wants nothing for longer than the subscription is kept without one
+// is a reader, and misses nothing.
+func TestPausedReaderKeepsItsSubscription(t *testing.T) {
+	t.Parallel()
+	b := inside(t, t.TempDir(), Options{Durability: Relaxed})
+	const keep = 2 * time.Second
+	r := subscribe(t, b, adapters.Subscription{Tenant: "default", Name: "paused", Keep: keep}, 0)
+	say(t, b, "default", "d", "", "1")
+	for begin := time.Now(); time.Since(begin) < 3*keep; {
+		if _, err := b.js.Consumer(t.Context(), TelemetryStream, subscriptionConsumer("default", "paused")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond) // between two looks
+	}
+	if len(r.all()) != 0 {
+		t.Error("messages came that nobody asked for")
+	}
+	r.Request(1)
+	r.want(t, "1")
+	if first := r.all()[0]; first.Attempt != 1 {
+		t.Errorf("it came as attempt %d", first.Attempt)
+	}
+	// Without a reader it ends.
+	r.accept()
+	r.Detach("gone")
+	eventually(t, "the end of the subscription", func() bool {
+		_, err := b.js.Consumer(t.Context(), TelemetryStream, subscriptionConsumer("default", "paused"))
+		return errors.Is(err, jetstream.ErrConsumerNotFound)
+	})
 }
 
 func TestTooManySubscriptions(t *testing.T) {

@@ -39,11 +39,14 @@ type replyNode struct {
 	ctx    context.Context // ends with the node
 
 	cancel context.CancelFunc
+	order  sync.Mutex // held while offering, one after another; taken before mu
 	mu     sync.Mutex
 	queue  []parcel
 	bytes  int
 	asked  int
 	awaits int
+	held   map[uint64]func(device.Outcome, func(error)) // not settled, in the queue or offered
+	next   uint64                                       // of held
 }
 
 // dynamic makes a node for the link, at an address only its owner knows (part 3,
@@ -78,7 +81,7 @@ func (l *outLink) answers(from address, at string) error {
 
 func (l *outLink) reply(at string, generation int) supply {
 	c := l.s.c
-	n := &replyNode{key: replyKey{c.principal.ID.Tenant, at}, all: &c.server.replies}
+	n := &replyNode{key: replyKey{c.principal.ID.Tenant, at}, all: &c.server.replies, held: map[uint64]func(device.Outcome, func(error)){}}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.offer = func(p parcel) { l.offer(generation, p) }
 	n.stolen = func() { l.cut(generation, errStolen) }
@@ -109,8 +112,8 @@ func (r *replies) find(tenant, at string) (*replyNode, error) {
 // Request implements supply.
 func (n *replyNode) Request(more int) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	n.asked += more
+	n.mu.Unlock()
 	n.pump()
 }
 
@@ -130,16 +133,43 @@ func (n *replyNode) Detach(reason string) {
 	n.all.mu.Unlock()
 	n.cancel()
 	n.mu.Lock()
-	left := n.queue
-	n.queue, n.bytes, n.asked = nil, 0, 0
+	held := n.held
+	n.held, n.queue, n.bytes, n.asked = nil, nil, 0, 0
 	n.mu.Unlock()
-	for _, p := range left {
-		p.settle(device.Outcome{Kind: device.Released, Reason: reason}, nil)
+	for _, settle := range held {
+		settle(device.Outcome{Kind: device.Released, Reason: reason}, nil)
+	}
+}
+
+// hold has p settled once: by the peer, or when the node ends. The caller holds mu.
+func (n *replyNode) hold(p *parcel) {
+	n.next++
+	id, settle := n.next, p.settle
+	n.held[id] = settle
+	p.settle = func(o device.Outcome, done func(error)) {
+		n.mu.Lock()
+		_, first := n.held[id]
+		delete(n.held, id)
+		n.mu.Unlock()
+		switch {
+		case first:
+			settle(o, done)
+		case done != nil:
+			done(nil)
+		}
 	}
 }
 
 // put gives the node an answer. Busy when it holds too many already.
 func (n *replyNode) put(p parcel) error {
+	if err := n.keep(p); err != nil {
+		return err
+	}
+	n.pump()
+	return nil
+}
+
+func (n *replyNode) keep(p parcel) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
@@ -148,22 +178,37 @@ func (n *replyNode) put(p parcel) error {
 	case len(n.queue) >= maxReplies || n.bytes+len(p.data) > maxReplyBytes:
 		return device.Errorf(device.Busy, "the receiver of %.300q takes nothing", n.key.address)
 	}
+	n.hold(&p)
 	n.queue = append(n.queue, p)
 	n.bytes += len(p.data)
-	n.pump()
 	return nil
 }
 
-// pump offers what was asked for. The caller holds mu.
+// pump offers what was asked for.
 func (n *replyNode) pump() {
-	for n.asked > 0 && len(n.queue) > 0 {
-		p := n.queue[0]
-		n.queue[0] = parcel{}
-		n.queue = n.queue[1:]
-		n.bytes -= len(p.data)
-		n.asked--
+	n.order.Lock()
+	defer n.order.Unlock()
+	for {
+		p, ok := n.take()
+		if !ok {
+			return
+		}
 		n.offer(p)
 	}
+}
+
+func (n *replyNode) take() (p parcel, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.asked == 0 || len(n.queue) == 0 {
+		return p, false
+	}
+	p = n.queue[0]
+	n.queue[0] = parcel{}
+	n.queue = n.queue[1:]
+	n.bytes -= len(p.data)
+	n.asked--
+	return p, true
 }
 
 // await counts one more command whose answers go here, until released.

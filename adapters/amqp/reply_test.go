@@ -191,6 +191,17 @@ func TestDynamicNodes(t *testing.T) {
 	if err := <-sent; !errors.As(err, &rejected) || !strings.Contains(rejected.Description, "no") {
 		t.Errorf("rejected as %v", err)
 	}
+	// What the receiver leaves unsettled its sender is told, to send it again.
+	sent = send(request("s", "left", "x", nil))
+	receive(t, node, "left")
+	left := node
+	if node = receiver(t, dev, "", &client.ReceiverOptions{DynamicAddress: true}); left.Close(soon(t)) != nil {
+		t.Error("the first node's link does not close")
+	}
+	if err := <-sent; !errors.As(err, &rejected) || rejected.Condition != client.ErrCondInternalError {
+		t.Errorf("left as %v", err)
+	}
+	to = sender(t, app, node.Address(), nil)
 	// Nobody of another tenant finds it, and it ends with its link.
 	if _, err := as(t, s, "app@other").NewSender(soon(t), node.Address(), nil); !errors.As(err, &rejected) || rejected.Condition != client.ErrCondNotFound {
 		t.Errorf("another tenant: %v", err)
