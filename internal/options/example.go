@@ -11,8 +11,8 @@ import (
 
 // Example is a commented configuration file with every option of a command:
 // read as it is, it changes no default; each option is a line that begins with
-// # and its key, to be uncommented and edited.
-func Example(command *kong.Node, head string) string {
+// # and its key, to be uncommented and edited. Lists come last, each with an item.
+func Example(command *kong.Node, head string, lists ...List) string {
 	var b strings.Builder
 	comment(&b, "", head)
 	group, section := "", ""
@@ -41,12 +41,15 @@ func Example(command *kong.Node, head string) string {
 		comment(&b, indent, o.help())
 		fmt.Fprintf(&b, "%s#%s: %s\n", indent, name, o.sample())
 	}
+	for _, l := range lists {
+		l.example(&b)
+	}
 	return b.String()
 }
 
 // commentedOut is a line of the example that holds an option; prose has a space
 // after its #.
-var commentedOut = regexp.MustCompile(`(?m)^( *)#([a-z])`)
+var commentedOut = regexp.MustCompile(`(?m)^( *)#([a-z]|- [a-z])`)
 
 // Uncommented is an example with every option said.
 func Uncommented(example string) string { return commentedOut.ReplaceAllString(example, "$1$2") }

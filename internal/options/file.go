@@ -39,18 +39,20 @@ type file struct {
 	name     string
 	options  map[string]bool     // the keys there are
 	sections map[string][]string // what stands above keys, with the names below it; "" is the top
+	lists    []List
 	entries  []entry
+	items    []itemOf
 	problems Problems
 }
 
-// readFile answers the entries of a file that are keys of options, and what is
-// wrong with the rest.
-func readFile(name string, all []Option) ([]entry, Problems) {
+// readFile answers the file read: its entries that are keys of options, its items
+// of lists, and what is wrong with the rest.
+func readFile(name string, all []Option, lists []List) *file {
 	src, err := slurp(name)
 	if err != nil {
-		return nil, Problems{{Text: fmt.Sprintf("the configuration file cannot be read: %v", err)}}
+		return &file{problems: Problems{{Text: fmt.Sprintf("the configuration file cannot be read: %v", err)}}}
 	}
-	return parse(name, src, all)
+	return parse(name, src, all, lists)
 }
 
 func slurp(name string) ([]byte, error) {
@@ -66,8 +68,9 @@ func slurp(name string) ([]byte, error) {
 	return src, err
 }
 
-func parse(name string, src []byte, all []Option) ([]entry, Problems) {
-	f := &file{name: name, options: map[string]bool{}, sections: map[string][]string{}}
+// newFile is a file that may hold these options and lists.
+func newFile(name string, all []Option, lists []List) *file {
+	f := &file{name: name, options: map[string]bool{}, sections: map[string][]string{}, lists: lists}
 	for _, o := range all {
 		if o.Key == "" {
 			continue
@@ -82,17 +85,27 @@ func parse(name string, src []byte, all []Option) ([]entry, Problems) {
 			above = join(above, next)
 		}
 	}
+	for _, l := range lists {
+		f.sections[""] = append(f.sections[""], l.Key)
+	}
+	return f
+}
+
+func parse(name string, src []byte, all []Option, lists []List) *file {
+	f := newFile(name, all, lists)
 	if !utf8.Valid(src) {
-		return nil, Problems{{At: name, Text: "this is not text in UTF-8"}}
+		f.problems = Problems{{At: name, Text: "this is not text in UTF-8"}}
+		return f
 	}
 	doc, problem := document(name, src)
 	if problem != nil {
-		return nil, Problems{*problem}
+		f.problems = Problems{*problem}
+		return f
 	}
 	if doc != nil {
 		f.section("", doc)
 	}
-	return f.entries, f.problems
+	return f
 }
 
 // document answers the one document of a file; nil for an empty one.
@@ -164,6 +177,12 @@ func (f *file) pair(above string, pair *ast.MappingValueNode) {
 		return
 	}
 	path := join(above, key.Value)
+	for _, l := range f.lists {
+		if l.Key == path {
+			f.list(l, pair.Value)
+			return
+		}
+	}
 	switch {
 	case strings.Contains(key.Value, "."):
 		f.unknown(key, above)

@@ -8,7 +8,8 @@
 //	min:"1" max:"1MiB"       bounds of a number, a size or a duration
 //	enum:"strict,relaxed"    the only values there are
 //
-// The environment variable is TRIBUTARY_ and the flag's name in capitals.
+// The environment variable is TRIBUTARY_ and the flag's name in capitals. A List is
+// what only the file can say: items with options of their own.
 package options
 
 import (
@@ -26,11 +27,17 @@ const Prefix = "TRIBUTARY_"
 type Option struct {
 	flag *kong.Flag
 	Key  string // in the file, with dots; "" when the file cannot hold it
-	Env  string
+	Env  string // "" when no variable can say it
+	item *item  // of a list; nil for a flag
 }
 
-// Name is the flag's name, without dashes.
-func (o Option) Name() string { return o.flag.Name }
+// Name is the flag's name, without dashes; in an item of a list, the key.
+func (o Option) Name() string {
+	if o.item != nil {
+		return o.Key
+	}
+	return o.flag.Name
+}
 
 // Of answers the options of a command, in the order of their declaration.
 func Of(node *kong.Node) []Option {
@@ -43,7 +50,7 @@ func Of(node *kong.Node) []Option {
 		case "-":
 			key = ""
 		}
-		all = append(all, Option{f, key, envOf(f.Name)})
+		all = append(all, Option{flag: f, Key: key, Env: envOf(f.Name)})
 	}
 	return all
 }

@@ -219,7 +219,7 @@ func TestTheExampleHasEveryOption(t *testing.T) {
 }
 
 func FuzzFile(f *testing.F) {
-	for _, seed := range []string{"data: x\nlisten:\n  mqtt: off\n", "stream: {keep_bytes: 4GiB}", "? a\n: b", "a: &x 1\nb: *x", "roles: [mqtt, api]", "data: |\n x\n", "- - -\n", "%YAML 1.2\n---\n", "<<: {data: x}", "\"data\": !!str x", "#", "data: 'it''s'"} {
+	for _, seed := range []string{"data: x\nlisten:\n  mqtt: off\n", "stream: {keep_bytes: 4GiB}", "? a\n: b", "a: &x 1\nb: *x", "roles: [mqtt, api]", "data: |\n x\n", "- - -\n", "%YAML 1.2\n---\n", "<<: {data: x}", "\"data\": !!str x", "#", "data: 'it''s'", "bridges:\n- name: x\n  count: 9\n-\n"} {
 		f.Add([]byte(seed))
 	}
 	var all things
@@ -227,10 +227,15 @@ func FuzzFile(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	known := Of(parser.Model.Children[0])
+	flags := Of(parser.Model.Children[0])
 	f.Fuzz(func(t *testing.T, src []byte) {
-		entries, problems := parse("x", src, known)
-		for _, e := range entries {
+		var many []bridgeThing
+		read := parse("x", src, flags, []List{ListOf("bridges", "", "", &many)})
+		known := flags
+		for _, one := range read.items {
+			known = append(known, one.options...)
+		}
+		for _, e := range read.entries {
 			if !slices.ContainsFunc(known, func(o Option) bool { return o.Key == e.key }) || e.at.line < 1 {
 				t.Errorf("%q became %+v", src, e)
 			}
@@ -240,7 +245,7 @@ func FuzzFile(f *testing.F) {
 				}
 			}
 		}
-		for _, p := range problems {
+		for _, p := range read.problems {
 			if p.Text == "" || !strings.HasPrefix(p.At, "x") {
 				t.Errorf("%q: problem %+v", src, p)
 			}

@@ -68,9 +68,9 @@ type Settled struct {
 }
 
 // Settle gives the options of the selected command the values that the file and
-// the environment say, wherever the command line said nothing. file names the
-// configuration file; "" is none.
-func Settle(ctx *kong.Context, file string, env Environment) *Settled {
+// the environment say, wherever the command line said nothing, and lists the items
+// the file has. file names the configuration file; "" is none.
+func Settle(ctx *kong.Context, file string, env Environment, lists ...List) *Settled {
 	s := &Settled{Options: Of(ctx.Selected()), from: map[string]place{}, Strange: env.strangers(ctx.Model.Node, Of(ctx.Selected()))}
 	for _, step := range ctx.Path {
 		if step.Flag != nil {
@@ -79,9 +79,7 @@ func Settle(ctx *kong.Context, file string, env Environment) *Settled {
 	}
 	s.hearEnvironment(env)
 	if file != "" {
-		entries, problems := readFile(file, s.Options)
-		s.Problems = append(s.Problems, problems...)
-		s.hearFile(entries)
+		s.hearFile(readFile(file, s.Options, lists))
 	}
 	for _, o := range s.Options {
 		if err := o.bounds(); err != nil {
@@ -99,13 +97,20 @@ func (s *Settled) hearEnvironment(env Environment) {
 	}
 }
 
-func (s *Settled) hearFile(entries []entry) {
-	for _, e := range entries {
+func (s *Settled) hearFile(f *file) {
+	s.Problems = append(s.Problems, f.problems...)
+	for _, one := range f.items {
+		s.Options = append(s.Options, one.options...)
+	}
+	for _, e := range f.entries {
 		for _, o := range s.Options {
 			if o.Key == e.key {
 				s.hear(o, e.text, e.at)
 			}
 		}
+	}
+	for _, one := range f.items {
+		one.list.into.Set(reflect.Append(one.list.into, one.item.value.Elem()))
 	}
 }
 
@@ -127,6 +132,9 @@ func (s *Settled) hear(o Option, text string, at place) {
 
 // problem names the option the way the place at does.
 func (o Option) problem(at place, text string) Problem {
+	if o.item != nil && at.text == "" { // nobody said it: where the item begins
+		at = o.item.at
+	}
 	switch at.text {
 	case "", "--" + o.Name():
 		return Problem{Text: "--" + o.Name() + ": " + text}
