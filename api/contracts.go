@@ -8,8 +8,8 @@ import (
 	"github.com/tributary-iot/tributary/storage"
 )
 
-// Needs is what the API asks of the house. Everything but Tokens, Barrier, Batches
-// and DeadLetters is required; without Tokens only the operator may call.
+// Needs is what the API asks of the house. Everything but Tokens, Barrier, Batches,
+// DeadLetters and Bridges is required; without Tokens only the operator may call.
 type Needs struct {
 	Devices  Devices
 	Commands Commands
@@ -21,6 +21,7 @@ type Needs struct {
 	Batches  Batches // nil: this server has none
 
 	DeadLetters DeadLetters // nil: there is no such service here
+	Bridges     Bridges     // nil: this node runs none
 }
 
 // DeadLetters is what was not kept. Errors: NotFound, Invalid, Unavailable.

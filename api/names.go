@@ -49,6 +49,9 @@ func BatchName(tenant, id string) string {
 	return TenantName(tenant) + "/commandBatches/" + escapeID(id)
 }
 
+// BridgeName is the resource name of a bridge.
+func BridgeName(tenant, id string) string { return TenantName(tenant) + "/bridges/" + escapeID(id) }
+
 func orAny(id string) string {
 	if id == "" {
 		return anyID

@@ -31,6 +31,7 @@ var services = []struct {
 	{func(s *Server, g grpc.ServiceRegistrar) { pb.RegisterPresenceServiceServer(g, &presence{s: s}) }, pb.RegisterPresenceServiceHandler},
 	{func(s *Server, g grpc.ServiceRegistrar) { pb.RegisterDeadLetterServiceServer(g, newDeadLetters(s)) }, pb.RegisterDeadLetterServiceHandler},
 	{func(s *Server, g grpc.ServiceRegistrar) { pb.RegisterTokenServiceServer(g, &tokens{s: s}) }, pb.RegisterTokenServiceHandler},
+	{func(s *Server, g grpc.ServiceRegistrar) { pb.RegisterBridgeServiceServer(g, &bridges{s: s}) }, pb.RegisterBridgeServiceHandler},
 }
 
 // Handler answers REST: /v1/tenants/… as the annotations in proto/ say, and

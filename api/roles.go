@@ -71,6 +71,8 @@ var callers = map[string][]device.Role{
 	pb.TokenService_ListTokens_FullMethodName:  admins,
 	pb.TokenService_DeleteToken_FullMethodName: admins,
 
+	pb.BridgeService_ListBridges_FullMethodName: people,
+
 	reflectionv1.ServerReflection_ServerReflectionInfo_FullMethodName: everybody,
 }
 

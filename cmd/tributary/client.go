@@ -34,6 +34,7 @@ type clientCommands struct {
 
 	Deadletter deadletterCmd `cmd:"" help:"See messages that were not kept, and why; try them again."`
 	Presence   presenceCmd   `cmd:"" help:"Print who is connected, and who comes and goes."`
+	Bridge     bridgeCmd     `cmd:"" help:"Print how the bridges to other brokers are."`
 	Token      tokenCmd      `cmd:"" help:"Make and end tokens for the API, each with a role in one tenant."`
 	Status     statusCmd     `cmd:"" help:"Print whether the server is ready, part by part."`
 }

@@ -32,6 +32,13 @@ type serveConfig struct {
 	topicLimits `group:"keep"`
 	limits      `group:"limits"`
 	logging     `group:"log"`
+
+	Bridges []bridgeOptions `kong:"-"` // only the file can say them
+}
+
+// lists are the options of the file that are lists of items.
+func (c *serveConfig) lists() []options.List {
+	return []options.List{options.ListOf("bridges", "Bridges", bridgesHelp, &c.Bridges)}
 }
 
 // serveGroups are the headings of the options in --help and in the example file.
@@ -113,7 +120,7 @@ const off = options.Off
 // bound. Each mistake is an options.Wrong, so that it is told where it was said.
 func (c *serveConfig) validate() error {
 	_, err := c.storePath()
-	return errors.Join(c.validateDoors(), c.validateDurability(), c.nodeFlags.validate(c), c.encryption.validate(), c.keeping.validate(), err)
+	return errors.Join(c.validateDoors(), c.validateDurability(), c.nodeFlags.validate(c), c.encryption.validate(), c.keeping.validate(), c.validateBridges(), err)
 }
 
 // leastStream is the least stream.max_bytes: some of the largest messages.

@@ -88,8 +88,13 @@ Sizes are bytes, or whole numbers with KiB, MiB, GiB, TiB. Times are numbers wit
 
 // Run prints the example.
 func (configExampleCmd) Run(app *kong.Context) error {
-	_, err := io.WriteString(app.Stdout, options.Example(serveNode(app.Model.Node), exampleHead))
+	_, err := io.WriteString(app.Stdout, exampleOf(app.Model.Node))
 	return err
+}
+
+// exampleOf is the example of a parser's model.
+func exampleOf(model *kong.Node) string {
+	return options.Example(serveNode(model), exampleHead, new(serveConfig).lists()...)
 }
 
 // serveNode is the command whose flags are the options.

@@ -30,7 +30,7 @@ func TestTheShippedExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if made := options.Example(serveNode(parser.Model.Node), exampleHead); made != string(shipped) {
+	if made := exampleOf(parser.Model.Node); made != string(shipped) {
 		t.Errorf("%s is not what the options say: make example", exampleFile)
 	}
 	defaults, err := settleServe(nil)

@@ -45,6 +45,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cfg.Bridges = []bridgeOptions{{Name: "plant", URL: "amqp://127.0.0.1:1", Receive: []string{"/queue/a"}, Device: "dev1"}}
 	h, err := openHouse(t.Context(), cfg, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		t.Fatal(err)

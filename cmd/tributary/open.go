@@ -81,7 +81,12 @@ func (h *house) open(ctx context.Context) (err error) {
 		return err
 	}
 	common := doorConfig{maxMessageBytes: belt.MaxMessageBytes(), topics: topics}
-	if err := h.openDoors(gate{registry: devices, belt: belt, commands: commands, presence: here}, common); err != nil {
+	g := gate{registry: devices, belt: belt, commands: commands, presence: here}
+	if err := h.openDoors(g, common); err != nil {
+		return err
+	}
+	bridges, err := h.openBridges(g, belt.MaxMessageBytes())
+	if err != nil {
 		return err
 	}
 	if err := h.openNATSDoor(ctx); err != nil {
@@ -89,7 +94,7 @@ func (h *house) open(ctx context.Context) (err error) {
 	}
 	needs := api.Needs{
 		Devices: devices, Commands: commands, Reader: store,
-		Feed: liveFeed{belt}, Presence: sessionList{sessions}, Tokens: tokens, Barrier: store.barrier, Batches: batches, DeadLetters: letterBox{belt},
+		Feed: liveFeed{belt}, Presence: sessionList{sessions}, Tokens: tokens, Barrier: store.barrier, Batches: batches, DeadLetters: letterBox{belt}, Bridges: bridges,
 	}
 	rest, err := h.openAPI(needs)
 	if err != nil {

@@ -23,8 +23,9 @@ type readiness struct {
 // check looks at one part. detail is for people; an error means not ready. It
 // answers from what is known, and waits for nobody.
 type check struct {
-	part string
-	look func() (detail string, err error)
+	part    string
+	outside bool // what is wrong is told, and does not make the server not ready
+	look    func() (detail string, err error)
 }
 
 // partState is one part's line in the report.
@@ -42,8 +43,18 @@ type readyReport struct {
 }
 
 func (r *readiness) add(part string, look func() (string, error)) {
+	r.enter(check{part: part, look: look})
+}
+
+// addOutside is add for a part that depends on others' servers, without which this
+// one keeps its promises all the same.
+func (r *readiness) addOutside(part string, look func() (string, error)) {
+	r.enter(check{part: part, outside: true, look: look})
+}
+
+func (r *readiness) enter(c check) {
 	r.mu.Lock()
-	r.checks = append(r.checks, check{part, look})
+	r.checks = append(r.checks, c)
 	r.mu.Unlock()
 }
 
@@ -58,7 +69,8 @@ func (r *readiness) now() readyReport {
 		detail, err := c.look()
 		s.Detail = detail
 		if err != nil {
-			s.Ready, all.Ready, s.Error = false, false, oneLine(err.Error())
+			s.Ready, s.Error = false, oneLine(err.Error())
+			all.Ready = all.Ready && c.outside
 		}
 		all.Parts = append(all.Parts, s)
 	}
@@ -238,4 +250,5 @@ var serviceNeeds = map[string][]string{
 	"tributary.v1.CommandBatchService": {"nats", "stream"},
 	"tributary.v1.TelemetryService":    {"store"},
 	"tributary.v1.PresenceService":     {"nats", "leases"},
+	"tributary.v1.BridgeService":       {},
 }

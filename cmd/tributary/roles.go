@@ -23,13 +23,14 @@ const (
 	rolePersist = "persist"
 	roleCommand = "command"
 	roleAPI     = "api"
+	roleBridge  = "bridge"
 )
 
-var allRoles = []string{roleMQTT, roleAMQP, roleHTTPS, rolePersist, roleCommand, roleAPI}
+var allRoles = []string{roleMQTT, roleAMQP, roleHTTPS, rolePersist, roleCommand, roleAPI, roleBridge}
 
 // nodeFlags say what part this node has among several.
 type nodeFlags struct {
-	Roles       []string      `enum:"mqtt,amqp,https,persist,command,api" default:"mqtt,amqp,https,persist,command,api" placeholder:"LIST" help:"What this node runs: mqtt, amqp, https (the doors), persist (the store), command (deadlines and tidying), api (gRPC). The doors of roles left out are closed."`
+	Roles       []string      `enum:"mqtt,amqp,https,persist,command,api,bridge" default:"mqtt,amqp,https,persist,command,api,bridge" placeholder:"LIST" help:"What this node runs: mqtt, amqp, https (the doors), persist (the store), command (deadlines and tidying), api (gRPC), bridge (the bridges to other brokers). The doors of roles left out are closed."`
 	NodeTimeout time.Duration `min:"1s" max:"10m" default:"10s" placeholder:"TIME" help:"With --nats: a node that is silent for so long is dead, and others take over; it stops acting after half."`
 }
 

@@ -45,7 +45,7 @@ func (s *serveCmd) AfterApply(app *kong.Context, env options.Environment) error 
 	if s.Config == "" {
 		s.Config = env[options.Prefix+"CONFIG"]
 	}
-	s.settled = options.Settle(app, s.Config, env)
+	s.settled = options.Settle(app, s.Config, env, s.lists()...)
 	if s.Open {
 		s.keepInside(s.settled.Said)
 	}

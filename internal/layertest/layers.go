@@ -28,7 +28,7 @@ const (
 
 // everyRoom is what cmd/tributary ties together.
 var everyRoom = []string{
-	"adapters", "adapters/amqp", "adapters/https", "adapters/mqtt", "api", "batch", "command", "device",
+	"adapters", "adapters/amqp", "adapters/bridge", "adapters/https", "adapters/mqtt", "api", "batch", "command", "device",
 	"device/devicepb", "normalize", "pipeline", "pipeline/embedded", "pipeline/natsdoor", "presence", "proto/tributary/v1",
 	"registry", "storage", "storage/sqlite", "token", "topic",
 }
@@ -42,14 +42,20 @@ var layers = []room{
 	{path: "device/devicepb", rooms: []string{"device", "proto/tributary/v1"}, others: []string{protobuf}},
 	{path: "normalize", rooms: []string{"device"}, others: []string{"github.com/fxamacker/cbor/v2", "github.com/go-json-experiment/json"}},
 
-	// The doors. Only cmd and tests use other people's MQTT and AMQP clients:
-	// the wire codecs are our own (docs/decisions/0002).
+	// The doors. Only the bridge, cmd and tests use other people's MQTT and AMQP
+	// clients: the wire codecs are our own (docs/decisions/0002).
 	{path: "adapters", rooms: []string{"device"}},
 	{path: "adapters/adaptertest", rooms: []string{"adapters", "device"}, helper: true},
 	{path: "adapters/mqtt", rooms: []string{"adapters", "adapters/mqtt/packet", "device", "internal/doorway", "internal/metrics", "internal/parking", "normalize"}, others: []string{prometheus}, tests: []string{"topic"}},
 	{path: "adapters/mqtt/packet"},
 	{path: "adapters/amqp", rooms: []string{"adapters", "adapters/amqp/wire", "device", "internal/doorway", "internal/metrics", "normalize"}, others: []string{prometheus}},
 	{path: "adapters/amqp/wire"},
+	{
+		path:   "adapters/bridge", // a client, whose library needs a guard made of our codec (docs/decisions/0027)
+		rooms:  []string{"adapters", "adapters/amqp/wire", "device", "internal/metrics", "normalize"},
+		others: []string{amqpClient, prometheus},
+		tests:  []string{"adapters/amqp"}, // as the broker
+	},
 	{path: "adapters/https", rooms: []string{"adapters", "device", "internal/doorway", "internal/metrics", "normalize"}, others: []string{prometheus, "github.com/gorilla/websocket"}},
 
 	// The belt: alone speaks to NATS; its lower half alone is NATS.
