@@ -16,7 +16,7 @@ type benchCmd struct {
 	InFlight    int           `default:"20" placeholder:"N" help:"Unacknowledged messages on each MQTT connection."`
 	Rate        int           `default:"0" placeholder:"N" help:"Messages a second of all MQTT connections together; 0: as fast as acks come."`
 	Idle        int           `default:"0" placeholder:"N" help:"Instead: what N idle MQTT connections cost that wait for commands, and how fast they are made. Cases: mosquitto, mqtt-strict."`
-	Case        []string      `placeholder:"NAME" help:"Only these: mosquitto, mqtt-strict, amqp-strict, http-strict, mqtt-relaxed, amqp-relaxed, http-relaxed."`
+	Case        []string      `placeholder:"NAME" help:"Only these: mosquitto, mqtt-strict, amqp-strict, http-strict, mqtt-relaxed, amqp-relaxed, http-relaxed, calls-strict."`
 }
 
 // Help is shown by `tributary bench --help`.
@@ -25,6 +25,8 @@ func (benchCmd) Help() string {
 directory, loads it from this process, and reports acknowledged messages a
 second, committed rows, the store's lag, ack latency and the server's CPU
 seconds for a million messages. mosquitto is measured beside it when installed.
+The case calls-strict measures commands: the round trip of a call to an MQTT device
+beside a request over plain NATS, and a batch.
 
 Examples:
   tributary bench --for 20s --case mosquitto,mqtt-strict
@@ -33,6 +35,8 @@ Examples:
     how long an acknowledgement takes when 2,000 messages come every second
   tributary bench --case mqtt-strict --rate 40000 --for 5m
     whether the store keeps pace: the lag at the end is that at half-time
+  tributary bench --case calls-strict --for 20s
+    how long a call takes, and how fast a batch goes
   tributary bench --idle 20000
     memory and CPU of 20,000 connections that wait`
 }

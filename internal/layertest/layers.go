@@ -113,7 +113,10 @@ var layers = []room{
 			grpc, protobuf, prometheus,
 		},
 	},
-	{path: "cmd/tributary/bench", others: []string{amqpClient, "golang.org/x/sync"}},
+	{
+		path: "cmd/tributary/bench", rooms: []string{"proto/tributary/v1"},
+		others: []string{amqpClient, mqttClient, grpc, "github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "golang.org/x/sync"},
+	},
 	{
 		path:   "cmd/tributary/demo",
 		rooms:  []string{"proto/tributary/v1"},

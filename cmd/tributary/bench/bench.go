@@ -48,14 +48,14 @@ func Cases() []string {
 			names = append(names, l.protocol+"-"+durability)
 		}
 	}
-	return names
+	return append(names, callsCase)
 }
 
 // Run measures each case and prints the report.
 func Run(ctx context.Context, o Options) error {
 	var rows []measurement
 	for _, name := range Cases() {
-		if !o.chosen(name) {
+		if !o.chosen(name) || name == callsCase {
 			continue
 		}
 		fmt.Fprintf(o.Out, "%s: %s of load …\n", name, o.For)
@@ -65,7 +65,18 @@ func Run(ctx context.Context, o Options) error {
 		}
 		rows = append(rows, row)
 	}
-	report(o.Out, rows, o)
+	if len(rows) > 0 {
+		report(o.Out, rows, o)
+	}
+	if !o.chosen(callsCase) {
+		return nil
+	}
+	fmt.Fprintf(o.Out, "%s: %s of calls, %s of requests …\n", callsCase, o.For, o.For)
+	figures, err := measureCalls(ctx, o)
+	if err != nil {
+		return fmt.Errorf("%s: %w", callsCase, err)
+	}
+	reportCalls(o.Out, figures, o)
 	return nil
 }
 
