@@ -16,7 +16,7 @@ type benchCmd struct {
 	InFlight    int           `default:"20" placeholder:"N" help:"Unacknowledged messages on each MQTT connection."`
 	Rate        int           `default:"0" placeholder:"N" help:"Messages a second of all MQTT connections together; 0: as fast as acks come."`
 	Idle        int           `default:"0" placeholder:"N" help:"Instead: what N idle MQTT connections cost that wait for commands, and how fast they are made. Cases: mosquitto, mqtt-strict."`
-	Case        []string      `placeholder:"NAME" help:"Only these: mosquitto, mqtt-strict, amqp-strict, http-strict, mqtt-relaxed, amqp-relaxed, http-relaxed, calls-strict."`
+	Case        []string      `placeholder:"NAME" help:"Only these: mosquitto, rabbitmq, mqtt-strict, amqp-strict, http-strict, mqtt-relaxed, amqp-relaxed, http-relaxed, calls-strict."`
 }
 
 // Help is shown by `tributary bench --help`.
@@ -24,13 +24,17 @@ func (benchCmd) Help() string {
 	return `Starts a server of its own for every case, on loopback and in a temporary
 directory, loads it from this process, and reports acknowledged messages a
 second, committed rows, the store's lag, ack latency and the server's CPU
-seconds for a million messages. mosquitto is measured beside it when installed.
+seconds for a million messages. Brokers are measured beside it when installed:
+mosquitto, which keeps nothing, and RabbitMQ with its AMQP 1.0 plugin, into a durable
+quorum queue.
 The case calls-strict measures commands: the round trip of a call to an MQTT device
 beside a request over plain NATS, and a batch.
 
 Examples:
   tributary bench --for 20s --case mosquitto,mqtt-strict
     how fast MQTT QoS 1 is acknowledged at most, beside mosquitto
+  tributary bench --for 20s --case rabbitmq,amqp-strict
+    the same for AMQP, unsettled, beside RabbitMQ
   tributary bench --case mqtt-strict --rate 2000
     how long an acknowledgement takes when 2,000 messages come every second
   tributary bench --case mqtt-strict --rate 40000 --for 5m

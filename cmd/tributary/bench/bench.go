@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -40,9 +41,27 @@ type measurement struct {
 
 var loads = []load{{"mqtt", loadMQTT}, {"amqp", loadAMQP}, {"http", loadHTTP}}
 
+// broker is one that a protocol's figures are put beside.
+type broker struct {
+	name     string
+	protocol string
+	program  string
+	start    func(ctx context.Context) (*server, error)
+	run      func(ctx context.Context, addr string, o Options) (result, error)
+	conf     string
+}
+
+var brokers = []broker{
+	{"mosquitto", "mqtt", "mosquitto", startMosquitto, loadMQTT, mosquittoConf},
+	{rabbitName, "amqp", rabbitBin, startRabbitMQ, loadRabbitMQ, rabbitConf},
+}
+
 // Cases names every measurement, in order.
 func Cases() []string {
-	names := []string{"mosquitto"}
+	var names []string
+	for _, b := range brokers {
+		names = append(names, b.name)
+	}
 	for _, durability := range []string{"strict", "relaxed"} {
 		for _, l := range loads {
 			names = append(names, l.protocol+"-"+durability)
@@ -85,13 +104,22 @@ func (o Options) chosen(name string) bool {
 	if len(o.Cases) > 0 && !slices.Contains(o.Cases, name) {
 		return false
 	}
-	if name == "mosquitto" {
-		if _, err := exec.LookPath("mosquitto"); err != nil {
-			fmt.Fprintln(o.Out, "mosquitto is not on this machine: no broker to compare with (apt-get install mosquitto)")
+	if b := brokerOf(name); b != nil {
+		if _, err := exec.LookPath(b.program); err != nil {
+			fmt.Fprintf(o.Out, "%s is not on this machine: no broker to compare %s with (apt-get install %s)\n", b.name, b.protocol, path.Base(b.program))
 			return false
 		}
 	}
 	return true
+}
+
+// brokerOf is the broker that a case measures, nil when that is Tributary.
+func brokerOf(name string) *broker {
+	i := slices.IndexFunc(brokers, func(b broker) bool { return b.name == name })
+	if i < 0 {
+		return nil
+	}
+	return &brokers[i]
 }
 
 func measure(ctx context.Context, name string, o Options) (measurement, error) {
@@ -100,11 +128,12 @@ func measure(ctx context.Context, name string, o Options) (measurement, error) {
 		return measurement{}, err
 	}
 	protocol, _, _ := strings.Cut(name, "-")
-	if name == "mosquitto" {
-		protocol = "mqtt"
+	choice := loads
+	if b := brokerOf(name); b != nil {
+		protocol, choice = b.protocol, []load{{b.protocol, b.run}}
 	}
 	defer srv.remove()
-	for _, l := range loads {
+	for _, l := range choice {
 		if l.protocol != protocol {
 			continue
 		}

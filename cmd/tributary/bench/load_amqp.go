@@ -20,9 +20,14 @@ const (
 
 // loadAMQP sends unsettled transfers and waits for accepted.
 func loadAMQP(ctx context.Context, addr string, _ Options) (result, error) {
+	return sendAMQP(ctx, addr, amqp.SASLTypeAnonymous(), func(name string) string { return name + "/telemetry/line" })
+}
+
+// sendAMQP sends to the target of each connection's name.
+func sendAMQP(ctx context.Context, addr string, sasl amqp.SASLType, target func(name string) string) (result, error) {
 	return fanOut(ctx, amqpConnections, func(ctx context.Context, i int) (result, error) {
 		name := fmt.Sprintf("bench-%d", i)
-		conn, err := amqp.Dial(ctx, "amqp://"+addr, &amqp.ConnOptions{ContainerID: name, SASLType: amqp.SASLTypeAnonymous()})
+		conn, err := amqp.Dial(ctx, "amqp://"+addr, &amqp.ConnOptions{ContainerID: name, SASLType: sasl})
 		if err != nil {
 			return result{}, err
 		}
@@ -31,13 +36,14 @@ func loadAMQP(ctx context.Context, addr string, _ Options) (result, error) {
 		if err != nil {
 			return result{}, err
 		}
-		sender, err := session.NewSender(ctx, name+"/telemetry/line", nil)
+		sender, err := session.NewSender(ctx, target(name), nil)
 		if err != nil {
 			return result{}, err
 		}
 		contentType := "application/json"
 		return inFlight(ctx, amqpInFlight, func(ctx context.Context, slot, n int) error {
 			m := amqp.NewMessage(payload(i, n))
+			m.Header = &amqp.MessageHeader{Durable: true}
 			m.Properties = &amqp.MessageProperties{ContentType: &contentType}
 			return sender.Send(ctx, m, nil)
 		})

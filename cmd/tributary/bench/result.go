@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -60,17 +61,18 @@ func report(out io.Writer, rows []measurement, o Options) {
 	fmt.Fprintf(out, "\n%s each; MQTT QoS 1 on %d connections x %d in flight%s, AMQP unsettled on %d x %d, HTTP keep-alive on %d; 200-byte JSON, 3 measurements\n\n",
 		o.For, o.Connections, o.InFlight, pace, amqpConnections, amqpInFlight, httpConnections)
 	const columns = "%-14s %10s %10s %10s %10s %10s %10s %9s %9s %9s %8s\n"
-	fmt.Fprintf(out, columns, "case", "acked/s", "of mosq.", "rows/s", "lag half", "lag end", "drain", "p50", "p99", "CPU s/M", "refused")
-	base := 0.0
+	fmt.Fprintf(out, columns, "case", "acked/s", "of broker", "rows/s", "lag half", "lag end", "drain", "p50", "p99", "CPU s/M", "refused")
+	base := map[string]float64{} // by protocol
 	for _, m := range rows {
-		if m.name == "mosquitto" {
-			base = m.result.rate()
+		b := brokerOf(m.name)
+		if b != nil {
+			base[b.protocol] = m.result.rate()
 		}
 		ratio, committed, half, lag, drain := "-", "-", "-", "-", "-"
-		if base > 0 {
-			ratio = fmt.Sprintf("%.2f", m.result.rate()/base)
+		if beside := besides(base, m.name); beside > 0 {
+			ratio = fmt.Sprintf("%.2f", m.result.rate()/beside)
 		}
-		if m.name != "mosquitto" {
+		if b == nil {
 			committed = fmt.Sprintf("%.0f", float64(m.server.committedAtEnd)/m.result.elapsed.Seconds())
 			half, lag, drain = fmt.Sprint(m.server.lagAtHalf), fmt.Sprint(m.server.lagAtEnd), m.server.drain.Round(time.Millisecond).String()
 		}
@@ -78,5 +80,23 @@ func report(out io.Writer, rows []measurement, o Options) {
 			m.result.quantile(0.5).Round(10*time.Microsecond).String(), m.result.quantile(0.99).Round(10*time.Microsecond).String(),
 			fmt.Sprintf("%.1f", m.server.cpu.Seconds()/float64(max(m.result.acked, 1))*1e6), fmt.Sprint(m.result.refused))
 	}
-	fmt.Fprintf(out, "\nmosquitto.conf: %s\n", quoteConf())
+	fmt.Fprintln(out)
+	for _, b := range brokers {
+		if base[b.protocol] > 0 {
+			fmt.Fprintf(out, "%s.conf: %s\n", b.name, quoteConf(b.conf))
+		}
+	}
+}
+
+// besides is the rate of the broker that a case is put beside: that of its own
+// protocol, for HTTP the one of MQTT; 0 when it was not measured.
+func besides(base map[string]float64, name string) float64 {
+	protocol, _, _ := strings.Cut(name, "-")
+	if b := brokerOf(name); b != nil {
+		protocol = b.protocol
+	}
+	if protocol == "http" {
+		protocol = "mqtt"
+	}
+	return base[protocol]
 }

@@ -23,6 +23,7 @@ type server struct {
 	cmd       *exec.Cmd
 	dir       string
 	log       *os.File
+	helper    *exec.Cmd // a program it needs beside it; nil for none
 	addresses map[string]string
 }
 
@@ -44,8 +45,8 @@ const (
 
 // startServer starts what a case measures; more goes to Tributary's command line.
 func startServer(ctx context.Context, name, binary string, more ...string) (*server, error) {
-	if name == "mosquitto" {
-		return startMosquitto(ctx)
+	if b := brokerOf(name); b != nil {
+		return b.start(ctx)
 	}
 	_, durability, _ := strings.Cut(name, "-")
 	return startTributary(ctx, binary, durability, more)
@@ -72,8 +73,8 @@ func startTributary(ctx context.Context, binary, durability string, more []strin
 // from memory, no limit on what is in flight.
 const mosquittoConf = "listener %PORT% 127.0.0.1\nallow_anonymous true\npersistence false\nmax_inflight_messages 0\nmax_queued_messages 0\nset_tcp_nodelay true\nlog_dest none\n"
 
-func quoteConf() string {
-	return strings.ReplaceAll(strings.TrimSpace(mosquittoConf), "\n", "; ")
+func quoteConf(conf string) string {
+	return strings.ReplaceAll(strings.TrimSpace(conf), "\n", "; ")
 }
 
 func startMosquitto(ctx context.Context) (*server, error) {
@@ -81,15 +82,13 @@ func startMosquitto(ctx context.Context) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	// mosquitto cannot be asked for a free port, so one is found for it.
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	ports, err := freePorts(1)
 	if err != nil {
 		return nil, err
 	}
-	addr := free.Addr().(*net.TCPAddr)
-	free.Close()
+	addr := net.JoinHostPort("127.0.0.1", ports[0])
 	conf := filepath.Join(dir, "mosquitto.conf")
-	text := strings.ReplaceAll(mosquittoConf, "%PORT%", strconv.Itoa(addr.Port))
+	text := strings.ReplaceAll(mosquittoConf, "%PORT%", ports[0])
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		return nil, err
 	}
@@ -97,17 +96,12 @@ func startMosquitto(ctx context.Context) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.addresses = map[string]string{"mqtt": addr.String()}
-	return s, s.await(ctx, func() bool {
-		conn, err := net.Dial("tcp", addr.String())
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	})
+	s.addresses = map[string]string{"mqtt": addr}
+	return s, s.await(ctx, listens(addr))
 }
 
-func start(dir string, cmd *exec.Cmd) (*server, error) {
+// start runs a program in a directory of its own; more is added to its environment.
+func start(dir string, cmd *exec.Cmd, more ...string) (*server, error) {
 	log, err := os.Create(filepath.Join(dir, "server.log"))
 	if err != nil {
 		return nil, err
@@ -115,6 +109,7 @@ func start(dir string, cmd *exec.Cmd) (*server, error) {
 	cmd.Stdout, cmd.Stderr = log, log
 	// What this process was told about its own server is not for those measured.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "TRIBUTARY_") })
+	cmd.Env = append(cmd.Env, more...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 20 * time.Second
 	return &server{cmd: cmd, dir: dir, log: log}, cmd.Start()
@@ -122,7 +117,7 @@ func start(dir string, cmd *exec.Cmd) (*server, error) {
 
 // await polls until the server is ready.
 func (s *server) await(ctx context.Context, ready func() bool) error {
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(startPatience)
 	for !ready() {
 		if ctx.Err() != nil || time.Now().After(deadline) {
 			s.stop()
@@ -160,6 +155,10 @@ func (s *server) finish(ctx context.Context, r result) (serverFigures, error) {
 	}
 	return f, err
 }
+
+// startPatience is how long a server may take to be ready: brokers on a busy machine
+// take their time.
+const startPatience = 5 * time.Minute
 
 // drainPatience is how long the store may take to catch up.
 const drainPatience = 5 * time.Minute
@@ -208,13 +207,17 @@ func (s *server) stop() error {
 	err := s.cmd.Wait()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && s.addresses["admin"] == "" {
-		return nil // mosquitto's exit code after SIGTERM says nothing
+		return nil // a broker's exit code after SIGTERM says nothing
 	}
 	return err
 }
 
 func (s *server) remove() {
 	s.stop()
+	if s.helper != nil {
+		_ = s.helper.Process.Kill()
+		_ = s.helper.Wait()
+	}
 	s.log.Close()
 	os.RemoveAll(s.dir)
 }
