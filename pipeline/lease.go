@@ -172,6 +172,18 @@ func (b *Belt) ensureCounted(ctx context.Context, cfg jetstream.StreamConfig) er
 	return err
 }
 
+// ensureDisposable makes a stream that may be lost, when it is not there.
+func (b *Belt) ensureDisposable(ctx context.Context, cfg jetstream.StreamConfig) error {
+	_, err := b.js.Stream(ctx, cfg.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		_, err = b.js.CreateStream(ctx, cfg)
+	}
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return nil
+	}
+	return err
+}
+
 func wrapLease(err error) error {
 	if err == nil {
 		return nil

@@ -65,16 +65,21 @@ func (b *Belt) Presence(ctx context.Context, node *Node) (*Presence, error) {
 func (p *Presence) Close(ctx context.Context) error { return p.events.close(ctx) }
 
 // ensureList makes the list. One server keeps it on disk, so that it outlives a
-// restart; several keep it in their memories, which R3 on disk would sync.
+// restart; several keep it in their memories, which R3 on disk would sync, and
+// number its lives, as those of the leases. On disk it is numbered from 1: the
+// server's recovery counts from the last sequence it can still read to the last
+// it had, one by one, and where a power cut tore the block that would be for ever.
 func (p *Presence) ensureList(ctx context.Context) error {
 	cfg := jetstream.StreamConfig{
 		Name: PresenceStream, Subjects: []string{presenceRoot + everything}, MaxMsgsPerSubject: 1, AllowDirect: true,
 		Storage: jetstream.FileStorage, PersistMode: jetstream.AsyncPersistMode, Replicas: p.b.opts.Replicas,
 	}
+	ensure := p.b.ensureDisposable
 	if cfg.Replicas > 1 {
 		cfg.Storage, cfg.PersistMode = jetstream.MemoryStorage, jetstream.DefaultPersistMode
+		ensure = p.b.ensureCounted
 	}
-	if err := p.b.ensureCounted(ctx, cfg); err != nil {
+	if err := ensure(ctx, cfg); err != nil {
 		return fmt.Errorf("pipeline: stream %s: %w", cfg.Name, err)
 	}
 	s, err := p.b.js.Stream(ctx, PresenceStream)
@@ -123,6 +128,12 @@ func (p *Presence) leave(ctx context.Context, events []device.PresenceEvent) err
 	s, err := p.b.js.Stream(ctx, PresenceStream)
 	if err != nil {
 		return err
+	}
+	p.mu.Lock()
+	another := !s.CachedInfo().Created.Equal(p.created)
+	p.mu.Unlock()
+	if another { // made anew: what we know the places of is not there, and Restore enters what is open
+		return nil
 	}
 	for _, e := range events {
 		p.mu.Lock()

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/device/devicepb"
+	"github.com/tributary-iot/tributary/pipeline/embedded"
 )
 
 // presenceOn is a node of its own on a NATS server, with its presence.
@@ -118,4 +121,71 @@ func idsOf(t *testing.T, p *Presence) (ids string) {
 		ids += e.ID
 	}
 	return ids
+}
+
+// TestATornListDoesNotKeepTheServerDown: the list is written without syncing, so
+// a power cut may tear it. The server starts all the same, and the list is used.
+func TestATornListDoesNotKeepTheServerDown(t *testing.T) {
+	dir := storeDir(t)
+	first := startEmbedded(t, dir, Strict)
+	b := openOn(t, Options{Server: first})
+	node, err := b.Join(t.Context(), NodeOptions{Identity: "a"})
+	must(t, err)
+	p, err := b.Presence(t.Context(), node)
+	must(t, err)
+	var open []device.PresenceEvent
+	for i := range 20 {
+		begin, _ := stay(i)
+		open = append(open, begin)
+	}
+	must(t, p.Write(t.Context(), open))
+	stopWithin(t, p.Close)
+	stopWithin(t, b.Close)
+	stopWithin(t, first.Shutdown)
+	tear(t, filepath.Join(dir, "jetstream", "$G", "streams", PresenceStream, "msgs"))
+
+	second := make(chan error, 1)
+	go func() {
+		s, err := embedded.Start(embedded.Options{Dir: dir, Durability: embedded.Strict})
+		if err == nil {
+			t.Cleanup(func() { stopWithin(t, s.Shutdown) })
+			b, err = Open(t.Context(), Options{Server: s})
+		}
+		second <- err
+	}()
+	select {
+	case err := <-second:
+		must(t, err)
+	case <-time.After(time.Minute):
+		t.Fatal("the server does not come up")
+	}
+	t.Cleanup(func() { stopWithin(t, b.Close) })
+	node, err = b.Join(t.Context(), NodeOptions{Identity: "a"})
+	must(t, err)
+	p, err = b.Presence(t.Context(), node)
+	must(t, err)
+	t.Cleanup(func() { stopWithin(t, p.Close) })
+	begin, end := stay(99)
+	must(t, p.Write(t.Context(), []device.PresenceEvent{begin}))
+	must(t, p.Write(t.Context(), []device.PresenceEvent{end}))
+}
+
+// tear makes the beginning of every block of a stream zeros.
+func tear(t *testing.T, dir string) {
+	t.Helper()
+	blocks, err := filepath.Glob(filepath.Join(dir, "*.blk"))
+	must(t, err)
+	torn := 0
+	for _, path := range blocks {
+		raw, err := os.ReadFile(path)
+		must(t, err)
+		if len(raw) > 0 {
+			torn++
+			clear(raw[:min(len(raw), 64)])
+			must(t, os.WriteFile(path, raw, 0o600))
+		}
+	}
+	if torn == 0 {
+		t.Fatalf("%s has no block to tear", dir)
+	}
 }
