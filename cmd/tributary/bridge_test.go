@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -132,4 +133,25 @@ func runProgram(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	out, err := program(t.Context(), args...).CombinedOutput()
 	return string(out), err
+}
+
+// TestBridgeExamples: what docs/bridge.md shows to be copied is a sound file.
+func TestBridgeExamples(t *testing.T) {
+	text, err := os.ReadFile("../../docs/bridge.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	if len(examples) < 3 {
+		t.Fatalf("only %d examples", len(examples))
+	}
+	for _, example := range examples {
+		said, err := settleServe(nil, "--config", writeConfig(t, example[1]))
+		if err == nil {
+			err = said.settled.Err()
+		}
+		if err != nil || len(said.Bridges) != 1 {
+			t.Errorf("%v in\n%s", err, example[1])
+		}
+	}
 }
