@@ -2,14 +2,16 @@ package command
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/device"
 )
 
-// session is one stay of the device at a door of this node. The newest of the
-// actor's stack holds the lease; those below wait until it leaves.
+// session is one stay of the device at a door of this node. The last of the actor's
+// stack holds the lease; those below wait until it leaves. Sessions of gateways are
+// below those of the device itself, the gateway that spoke last above the others.
 type session struct {
 	s     *Service
 	who   device.Session
@@ -56,6 +58,11 @@ func (a *actor) attach(t *session) error {
 	if err != nil {
 		return err
 	}
+	t.life = life
+	if top := a.top(); top != nil && top.who.Via == "" && t.who.Via != "" {
+		a.stack = slices.Insert(a.stack, a.gateways(), t) // the device itself is here: the gateway waits
+		return nil
+	}
 	ctx, cancel := a.timeout()
 	defer cancel()
 	epoch, err := a.s.leases.Take(ctx, t.who, a.s.cfg.Node)
@@ -65,10 +72,46 @@ func (a *actor) attach(t *session) error {
 	if top := a.top(); top != nil {
 		top.displace()
 	}
-	t.epoch, t.life = epoch, life
+	t.epoch = epoch
 	a.stack = append(a.stack, t)
 	a.reconcile()
 	return nil
+}
+
+// gateways is how many sessions of gateways there are: the first of the stack.
+func (a *actor) gateways() (n int) {
+	for n < len(a.stack) && a.stack[n].who.Via != "" {
+		n++
+	}
+	return n
+}
+
+// Spoke is told that a gateway brought a message of a device: of several gateways
+// that could take the device's commands, the last that spoke for it does.
+func (s *Service) Spoke(id device.ID, gateway string) {
+	s.withKnown(id, func(a *actor, err error) {
+		if err == nil {
+			a.spoke(gateway)
+		}
+	})
+}
+
+func (a *actor) spoke(gateway string) {
+	n := a.gateways()
+	if n < 2 || a.stack[n-1].who.Via == gateway {
+		return
+	}
+	i := slices.IndexFunc(a.stack[:n], func(t *session) bool { return t.who.Via == gateway })
+	if i < 0 {
+		return
+	}
+	was, t := a.top(), a.stack[i]
+	a.stack = slices.Insert(slices.Delete(a.stack, i, i+1), n-1, t)
+	if was == a.top() || was.elsewhere {
+		return
+	}
+	was.displace()
+	a.reconcile()
 }
 
 func (a *actor) top() *session {

@@ -55,8 +55,13 @@ type door struct {
 
 func attach(t *testing.T, s *command.Service, p device.Protocol, credit int) *door {
 	t.Helper()
+	return attachAs(t, s, device.Session{Device: dev, Protocol: p}, credit)
+}
+
+func attachAs(t *testing.T, s *command.Service, who device.Session, credit int) *door {
+	t.Helper()
 	d := &door{t: t, got: make(chan device.Delivery, 1000), lost: make(chan struct{})}
-	at, err := s.Attach(t.Context(), device.Session{Device: dev, Protocol: p},
+	at, err := s.Attach(t.Context(), who,
 		func(v device.Delivery) { d.got <- v }, func() { close(d.lost) })
 	if err != nil {
 		t.Fatal(err)

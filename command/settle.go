@@ -87,6 +87,7 @@ func (s *Service) Respond(r device.Response, done func(error)) {
 	s.with(r.Device, func(a *actor, err error) {
 		if err == nil {
 			err = a.answer(&r)
+			a.spoke(r.Via)
 		}
 		if !errors.Is(err, errGone) {
 			done(err)

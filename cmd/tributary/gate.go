@@ -51,6 +51,7 @@ func (g gate) Submit(m *device.Message, done func(error)) error {
 		if err := g.registry.MayBeSpokenFor(context.Background(), m.ID()); err != nil {
 			return err
 		}
+		g.commands.Spoke(m.ID(), m.Via)
 	}
 	return g.belt.Submit(m, done)
 }
