@@ -88,7 +88,7 @@ func (r *RabbitMQ) Start() {
 	r.log = &bytes.Buffer{}
 	r.node = exec.Command(r.server)
 	ended := start(r.t, r.node, r.dir, r.env, r.log)
-	deadline := time.Now().Add(3 * time.Minute)
+	deadline := time.Now().Add(10 * time.Minute) // it takes seconds, and much longer on a machine that is busy
 	for {
 		if conn, err := net.Dial("tcp", r.Addr); err == nil {
 			conn.Close()
