@@ -199,7 +199,7 @@ func TestCommandsCommands(t *testing.T) {
 		t.Errorf("listed %v", all)
 	}
 	shown := s.ok(t, "commands", "show", commandID)
-	if !regexp.MustCompile(`(?s)^id +` + commandID + `\ndevice +dev1\n.*payload +\{"on":true\}\n.*state +SENT\n.*attempt 2\n$`).MatchString(shown) {
+	if !regexp.MustCompile(`(?s)^id +` + commandID + `\ndevice +dev1\n.*payload +\{"on":true\}\n.*order +BURST\nstate +SENT\n.*attempt 2\n$`).MatchString(shown) {
 		t.Errorf("shown %q", shown)
 	}
 	if _, errs, code := s.line(t, "commands", "cancel", commandID); code != 1 || !strings.Contains(errs, "only a queued one") {

@@ -8,6 +8,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/tributary-iot/tributary/api"
+	"github.com/tributary-iot/tributary/device/devicepb"
 	pb "github.com/tributary-iot/tributary/proto/tributary/v1"
 )
 
@@ -115,7 +116,7 @@ func (c *client) printCommand(cmd *pb.Command) error {
 	for _, row := range [][2]string{
 		{"id", cmd.GetId()}, {"device", cmd.GetDevice()}, {"tenant", cmd.GetTenant()}, {"command", orDash(cmd.GetCommand())},
 		{"payload", orDash(payload(cmd.GetPayload()))}, {"created", moment(cmd.GetCreateTime())},
-		{"deadline", moment(cmd.GetDeadline())}, {"state", stateName(cmd.GetState())},
+		{"deadline", moment(cmd.GetDeadline())}, {"order", devicepb.OrderFromProto(cmd.GetOrder()).String()}, {"state", stateName(cmd.GetState())},
 	} {
 		if err := c.out.row(row[0], row[1]); err != nil {
 			return err
