@@ -19,9 +19,10 @@ type Topics interface {
 	// way, unless it is retained. An error means that done is not called.
 	Publish(p *device.Publication, done func(error)) error
 
-	// PublishAgain is Publish for a message whose Mark may have been published
-	// before, after sequence after (device.Incoming): then only done is called.
-	PublishAgain(p *device.Publication, after uint64, done func(error)) error
+	// Published reports whether a topic, of telemetry too, has a message of that
+	// Mark (of telemetry: that key) after a sequence: one whose publisher does not
+	// know what became of it.
+	Published(ctx context.Context, src device.Source, tenant, topic, mark string, after uint64) (bool, error)
 
 	// Retain makes p the topic's retained message, or takes that away, and
 	// publishes nothing: its subscribers are served by another way.
@@ -29,6 +30,11 @@ type Topics interface {
 
 	// Join enters a session. While it is in, a newer one of the same key ends it.
 	Join(ctx context.Context, j Joining) (Member, Joined, error)
+
+	// Forget forgets an earlier session of the key, which costs little when there
+	// is none: a session that is not to outlive its connection, and has no will,
+	// need not join before it subscribes.
+	Forget(ctx context.Context, key device.SessionKey) error
 
 	// Send makes a durable command, as device.Command describes it, for an
 	// application; of two with one Key the second is the first.
@@ -94,9 +100,10 @@ type Member interface {
 	// to. done must not block, and may be nil: then it is not urgent.
 	Save(done func(error))
 
-	// Mark answers what tells a message that the session is about to publish from
-	// every other, and a sequence after which it will stand: see PublishAgain.
-	Mark() (mark string, after uint64)
+	// Mark answers what tells a message that is about to be published from every
+	// other, and a sequence of its source after which it will stand: see
+	// Topics.Published.
+	Mark(src device.Source) (mark string, after uint64)
 
 	// Read answers a message of Ref again; NotFound when it is not kept any more.
 	Read(ctx context.Context, ref device.Ref) (*device.Publication, error)

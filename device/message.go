@@ -28,7 +28,7 @@ type Message struct {
 	Channel      string // levels separated by "/"; empty is the device's main channel
 	Key          string // the device's own message id; "" when it gave none. At most MaxKeyBytes
 	Protocol     Protocol
-	QoS          int       // 0: sent without wanting an ack; 1: wants one
+	QoS          int       // 0: sent without wanting an ack; 1: wants one; 2: MQTT QoS 2
 	ContentType  string    // declared, or sniffed by normalize; OctetStream when unknown
 	CreatedAt    time.Time // the device's clock; zero when it gave none
 	ReceivedAt   time.Time // our clock, when the last byte arrived

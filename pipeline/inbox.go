@@ -20,6 +20,7 @@ const (
 	codeBatchIncomplete           = 10176
 	codeBatchDuplicate            = 10201
 	codeMessageTooLarge           = 10054
+	codeNotStored                 = 10077 // among others: a stream has as many messages as it may
 	codeAccountFull               = 10002
 	codeServerFull                = 10023
 	codeStorageFull               = 10047

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tributary-iot/tributary/device"
@@ -40,12 +41,27 @@ func (p *publisher) answer(it *item, r reply) {
 		it.done(0, ErrWrongLastSequence)
 	case codeAccountFull, codeServerFull, codeStorageFull:
 		it.done(0, device.Wrap(device.Busy, "the server has no room for messages now, try again later", r.err()))
+	case codeNotStored:
+		it.done(0, p.notStored(it, r))
 	case codeMessageTooLarge:
 		it.done(0, device.Wrap(device.TooLarge, "message is larger than the stream takes", r.err()))
 	default:
-		p.b.log.Warn("publish refused", "stream", p.stream, "subject", it.subject, "error", r.err())
-		it.done(0, device.Wrap(device.Unavailable, "the message was not stored, send it again", r.err()))
+		it.done(0, p.refused(it, r))
 	}
+}
+
+// notStored tells a stream that holds as many messages as it may from one that
+// has failed.
+func (p *publisher) notStored(it *item, r reply) error {
+	if strings.HasPrefix(r.text, "maximum ") {
+		return device.Wrap(device.Busy, "the server keeps as many of these as it may", r.err())
+	}
+	return p.refused(it, r)
+}
+
+func (p *publisher) refused(it *item, r reply) error {
+	p.b.log.Warn("publish refused", "stream", p.stream, "subject", it.subject, "error", r.err())
+	return device.Wrap(device.Unavailable, "the message was not stored, send it again", r.err())
 }
 
 // stored notes what an acknowledgement says.

@@ -36,6 +36,7 @@ const (
 	topicNowRoot       = "topic-now"
 	retainedRoot       = "retained"
 	sessionRoot        = "session"
+	sessionAskRoot     = "session-ask"
 	leaseRoot          = "lease"
 	generationSubject  = "lease-generation"
 	nodeRoot           = "node"

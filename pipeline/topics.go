@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -52,12 +53,29 @@ func (t *Topics) Known(src device.Source) uint64 {
 	return t.b.topics.lastOK.Load()
 }
 
-// Find reports whether the topic holds a message of that mark after a sequence.
-func (t *Topics) Find(ctx context.Context, tenant, topic, mark string, after uint64) (found bool, err error) {
-	subject := topicSubject(topicRoot, tenant, topic)
-	err = t.b.readSubjectFrom(ctx, TopicStream, subject, after, func(r raw) {
-		p, err := devicepb.UnmarshalPublication(r.body)
-		found = found || err == nil && p.Mark == mark
+// Find reports whether a source holds, on a topic and after a sequence, a
+// message of that mark; of telemetry, with that key.
+func (t *Topics) Find(ctx context.Context, src device.Source, tenant, topic, mark string, after uint64) (found bool, err error) {
+	subject, marked := topicSubject(topicRoot, tenant, topic), func(body []byte) string {
+		p, err := devicepb.UnmarshalPublication(body)
+		if err != nil {
+			return ""
+		}
+		return p.Mark
+	}
+	if src == device.SourceTelemetry {
+		name, channel, _ := strings.Cut(topic, "/telemetry")
+		subject = TelemetrySubject(device.ID{Tenant: tenant, Device: name}, strings.TrimPrefix(channel, "/"))
+		marked = func(body []byte) string {
+			m, err := devicepb.UnmarshalMessage(body)
+			if err != nil {
+				return ""
+			}
+			return m.Key
+		}
+	}
+	err = t.b.readSubjectFrom(ctx, sourceStream(src), subject, after, func(r raw) {
+		found = found || mark != "" && marked(r.body) == mark
 	})
 	return found, err
 }
@@ -172,7 +190,7 @@ func publication(src device.Source, a *device.Arrival, body []byte) (*device.Pub
 // seen is telemetry as subscribers of topics see it. The user properties
 // message-id and created-at are those by which MQTT devices say the same.
 func seen(m *device.Message, topic string) *device.Publication {
-	p := &device.Publication{Tenant: m.Tenant, Topic: topic, QoS: min(m.QoS, 1), Payload: m.Payload, ContentType: m.ContentType, At: m.ReceivedAt}
+	p := &device.Publication{Tenant: m.Tenant, Topic: topic, QoS: min(m.QoS, 2), Payload: m.Payload, ContentType: m.ContentType, At: m.ReceivedAt}
 	if m.Key != "" {
 		p.Properties = append(p.Properties, device.Property{Name: "message-id", Value: m.Key})
 	}

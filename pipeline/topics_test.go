@@ -120,8 +120,22 @@ func TestFindAMark(t *testing.T) {
 		after       uint64
 		want        bool
 	}{{"a", "m", 0, true}, {"a", "m", 1, true}, {"a", "m", 2, false}, {"b", "m", 0, false}, {"a", "n", 0, false}} {
-		if got, err := topics.Find(t.Context(), "default", c.topic, c.mark, c.after); got != c.want || err != nil {
+		if got, err := topics.Find(t.Context(), device.SourceTopics, "default", c.topic, c.mark, c.after); got != c.want || err != nil {
 			t.Errorf("%+v: %v, %v", c, got, err)
+		}
+	}
+	m := testMessage("d", 1)
+	m.Key = "k"
+	done := make(chan error, 1)
+	if err := b.Submit(m, func(err error) { done <- err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]bool{"k": true, "l": false, "": false} {
+		if got, err := topics.Find(t.Context(), device.SourceTelemetry, "default", "d/telemetry/room", key, 0); got != want || err != nil {
+			t.Errorf("telemetry with key %q: %v, %v", key, got, err)
 		}
 	}
 	if topics.Known(device.SourceTopics) != 2 {

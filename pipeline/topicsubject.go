@@ -145,3 +145,32 @@ func meet(a, b string) bool {
 		a, b = restA, restB
 	}
 }
+
+// sessionSubject is where the record of a session stands.
+func sessionSubject(k device.SessionKey) string {
+	b := appendDevice([]byte(sessionRoot), k.Principal)
+	return string(appendLevel(append(b, '.'), k.Client, subjectEscape))
+}
+
+// parseSessionSubject is the reverse of sessionSubject.
+func parseSessionSubject(subject string) (k device.SessionKey, err error) {
+	levels := strings.Split(subject, ".")
+	if len(levels) != 4 {
+		return k, errSubject
+	}
+	for i, level := range levels {
+		if levels[i], err = unescape(level, subjectEscape); err != nil {
+			return k, err
+		}
+	}
+	k = device.SessionKey{Principal: device.ID{Tenant: levels[1], Device: levels[2]}, Client: levels[3]}
+	if sessionSubject(k) != subject {
+		return device.SessionKey{}, errSubject
+	}
+	return k, nil
+}
+
+// sessionAskSubject is where a node is asked to let go of a session.
+func sessionAskSubject(incarnation string) string {
+	return string(appendLevel([]byte(sessionAskRoot+"."), incarnation, subjectEscape))
+}

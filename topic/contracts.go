@@ -21,8 +21,9 @@ type Log interface {
 	// from now on. It costs nothing and may be far behind on a node that stores little.
 	Known(src device.Source) uint64
 
-	// Find reports whether a topic holds a message of that mark after a sequence.
-	Find(ctx context.Context, tenant, topic, mark string, after uint64) (bool, error)
+	// Find reports whether a source holds, on a topic and after a sequence, a
+	// message of that mark; of telemetry, with that key.
+	Find(ctx context.Context, src device.Source, tenant, topic, mark string, after uint64) (bool, error)
 
 	// Cast tells p to whoever listens on any node now, and keeps nothing.
 	Cast(p *device.Publication) error
@@ -56,6 +57,43 @@ type Log interface {
 	Retained(ctx context.Context, tenant, filter string, each func(device.Ref, *device.Publication) bool) error
 }
 
+// Sessions is the records of sessions that outlive their connection, and of wills.
+type Sessions interface {
+	// Incarnation is this life of this node, as records name it. An error says
+	// that it may not act now.
+	Incarnation() (string, error)
+
+	// Lives reports whether an incarnation has not ended.
+	Lives(incarnation string) bool
+
+	// Elder reports whether this node does what one has to do for all.
+	Elder() bool
+
+	// Load answers a record and its revision, never a stale one; nil when there is
+	// none.
+	Load(ctx context.Context, key device.SessionKey) (*device.SessionRecord, uint64, error)
+
+	// Save writes a record durably and answers its revision: an error of code
+	// Conflict when the one before has not revision rev, Busy when there are too
+	// many. A record that no node holds is removed some time after its expiry.
+	Save(ctx context.Context, r *device.SessionRecord, rev uint64) (uint64, error)
+
+	// Remove takes a record away, as Save would replace it.
+	Remove(ctx context.Context, key device.SessionKey, rev uint64) error
+
+	// Follow calls fn with every record there is and every change, in order, until
+	// ctx ends; with nil for one that was taken away. ready is called once what
+	// there was at first was told.
+	Follow(ctx context.Context, ready func(), fn func(device.SessionKey, *device.SessionRecord)) error
+
+	// Ask has another node let go of a session, and returns when it has.
+	Ask(ctx context.Context, incarnation string, key device.SessionKey) error
+
+	// Answer calls fn for every session this node is asked for, until stop; fn
+	// returns when the session's record is written.
+	Answer(fn func(device.SessionKey)) (stop func(), err error)
+}
+
 // Commands makes a command durable, as adapters.Topics.Send says.
 type Commands interface {
 	Send(ctx context.Context, c device.Command) (device.CommandRecord, error)
@@ -70,6 +108,8 @@ type Config struct {
 	Readers          int           // sessions read for alone at a time; 32
 	Timeout          time.Duration // of one operation on a stream; 10 s
 	RetryAfter       time.Duration // when a stream fails; 500 ms
+	AskTimeout       time.Duration // for another node to let go of a session; 5 s
+	TendEvery        time.Duration // between looks at wills, sessions of dead nodes, and what is to be saved; 1 s
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -82,6 +122,8 @@ func (c Config) withDefaults() Config {
 	orElse(&c.Readers, 32)
 	orElse(&c.Timeout, 10*time.Second)
 	orElse(&c.RetryAfter, 500*time.Millisecond)
+	orElse(&c.AskTimeout, 5*time.Second)
+	orElse(&c.TendEvery, time.Second)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

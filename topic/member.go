@@ -18,16 +18,24 @@ type member struct {
 	tenant *tenant
 	ctx    context.Context // ends when it leaves
 	cancel context.CancelFunc
-	single atomic.Bool // it has one subscription
+	single atomic.Bool   // it has one subscription
+	left   chan struct{} // closed when it has left and is written down
 
-	asking  sync.Mutex // Subscribe and Unsubscribe, one at a time
+	turn sync.Mutex // of writing its record; taken before mu
+	rev  uint64     // of the record; 0: there is none
+
+	saves sync.Mutex
+	saving
+
+	asking  sync.Mutex // Subscribe, Unsubscribe and Leave, one at a time
 	mu      sync.Mutex // its feed's lock, if both are needed, is taken first
 	more    sync.Cond  // credit, or the end
 	gone    bool
 	credit  int
 	subs    map[string]*subscription
 	lines   [sources]line
-	reading bool // somebody reads for it alone
+	reading bool                 // somebody reads for it alone
+	before  *device.SessionState // of the door in an earlier stay, until the first Request
 }
 
 // line is a member's place in one source.
@@ -45,23 +53,10 @@ type waiting struct {
 }
 
 func (s *Service) newMember(j adapters.Joining) *member {
-	m := &member{s: s, in: j, tenant: s.tenantOf(j.Key.Principal.Tenant), subs: map[string]*subscription{}}
+	m := &member{s: s, in: j, tenant: s.tenantOf(j.Key.Principal.Tenant), subs: map[string]*subscription{}, left: make(chan struct{})}
 	m.more.L = &m.mu
 	m.ctx, m.cancel = context.WithCancel(s.ctx)
 	return m
-}
-
-// Join implements adapters.Topics.
-func (s *Service) Join(_ context.Context, j adapters.Joining) (adapters.Member, adapters.Joined, error) {
-	m := s.newMember(j)
-	s.mu.Lock()
-	old := s.members[j.Key]
-	s.members[j.Key] = m
-	s.mu.Unlock()
-	if old != nil {
-		old.in.End(device.LeftTakenOver)
-	}
-	return m, adapters.Joined{}, nil
 }
 
 // Subscribe implements adapters.Member.
@@ -80,7 +75,7 @@ func (m *member) Subscribe(ctx context.Context, want device.Subscription) (repla
 	if old == nil && n >= m.s.cfg.MaxSubscriptions {
 		return nil, device.Errorf(device.Busy, "session has %d subscriptions already", n)
 	}
-	if err := m.enter(ctx, want, old); err != nil {
+	if err := m.put(ctx, want, old, true); err != nil {
 		return nil, err
 	}
 	if want.Retained == device.RetainedNever || want.Retained == device.RetainedIfNew && old != nil {
@@ -89,8 +84,9 @@ func (m *member) Subscribe(ctx context.Context, want device.Subscription) (repla
 	return func() { m.replay(want) }, nil
 }
 
-// enter puts a subscription in the tree, and makes what feeds it run.
-func (m *member) enter(ctx context.Context, want device.Subscription, old *subscription) error {
+// put enters a subscription in the tree, in the place of old, and makes what
+// feeds it run. A fresh one takes nothing that is stored already.
+func (m *member) put(ctx context.Context, want device.Subscription, old *subscription, fresh bool) error {
 	sub := &subscription{Subscription: want, member: m}
 	if old != nil {
 		sub.since = old.since
@@ -98,7 +94,7 @@ func (m *member) enter(ctx context.Context, want device.Subscription, old *subsc
 		return err
 	}
 	for src, f := range m.s.feeds {
-		if f != nil && old == nil {
+		if f != nil && old == nil && fresh {
 			sub.since[src] = max(f.pos.Load(), m.s.log.Known(f.src))
 		}
 	}
@@ -242,6 +238,7 @@ func (m *member) Request(n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.credit += n
+	m.before = nil
 	m.drain()
 	m.more.Broadcast()
 	m.wakeReader()
@@ -272,43 +269,10 @@ func (m *member) drain() {
 	}
 }
 
-// Save implements adapters.Member.
-func (m *member) Save(done func(error)) {
-	if done != nil {
-		done(nil)
-	}
-}
-
 // Read implements adapters.Member.
 func (m *member) Read(ctx context.Context, ref device.Ref) (*device.Publication, error) {
 	return m.s.log.Get(ctx, ref)
 }
 
-// Leave implements adapters.Member.
-func (m *member) Leave(time.Duration, bool) {
-	m.asking.Lock()
-	defer m.asking.Unlock()
-	m.mu.Lock()
-	gone, subs := m.gone, m.subs
-	m.gone, m.subs = true, nil
-	for src := range m.lines {
-		m.lines[src] = line{}
-	}
-	m.more.Broadcast()
-	m.mu.Unlock()
-	if gone {
-		return
-	}
-	m.cancel()
-	for _, sub := range subs {
-		m.forget(sub)
-	}
-	m.s.mu.Lock()
-	defer m.s.mu.Unlock()
-	if m.s.members[m.in.Key] == m {
-		delete(m.s.members, m.in.Key)
-	}
-}
-
 // Mark implements adapters.Member.
-func (m *member) Mark() (string, uint64) { return rand.Text(), m.s.log.Known(device.SourceTopics) }
+func (m *member) Mark(src device.Source) (string, uint64) { return rand.Text(), m.s.log.Known(src) }

@@ -13,6 +13,8 @@ type metrics struct {
 	subscriptions prometheus.Gauge
 	behind        prometheus.Counter
 	unread        prometheus.Counter
+	saveErrors    prometheus.Counter
+	wills         prometheus.Counter
 	panics        prometheus.Counter
 }
 
@@ -23,6 +25,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		subscriptions: r.Gauge("subscriptions", "Subscriptions to topics of sessions on this node."),
 		behind:        r.Counter("behind_total", "Times a session did not keep up or came back, and was read for alone."),
+		saveErrors:    r.Counter("save_errors_total", "Sessions that could not be written down."),
+		wills:         r.Counter("wills_total", "Wills published."),
 		unread:        r.Counter("unread_total", "Messages of a stream that could not be read."),
 		panics:        r.Counter("panics_total", "Faults of ours that were contained."),
 	}

@@ -36,25 +36,13 @@ func (s *Service) pass(p *device.Publication, done func(error)) error {
 	return nil
 }
 
-// PublishAgain implements adapters.Topics. What is retained is written again:
-// it can only be the same, or what somebody else has replaced meanwhile.
-func (s *Service) PublishAgain(p *device.Publication, after uint64, done func(error)) error {
-	s.background(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Timeout)
-		defer cancel()
-		found, err := s.log.Find(ctx, p.Tenant, p.Topic, p.Mark, after)
-		switch {
-		case err != nil:
-			done(device.Wrap(device.Unavailable, "the message cannot be looked for now, send it again", err))
-		case found:
-			done(nil)
-		default:
-			if err := s.Publish(p, done); err != nil {
-				done(err)
-			}
-		}
-	})
-	return nil
+// Published implements adapters.Topics.
+func (s *Service) Published(ctx context.Context, src device.Source, tenant, topic, mark string, after uint64) (bool, error) {
+	found, err := s.log.Find(ctx, src, tenant, topic, mark, after)
+	if err != nil {
+		err = device.Wrap(device.Unavailable, "the message cannot be looked for now, send it again", err)
+	}
+	return found, err
 }
 
 // Retain implements adapters.Topics.

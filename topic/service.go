@@ -16,6 +16,7 @@ import (
 type Service struct {
 	cfg      Config
 	log      Log
+	sessions Sessions
 	commands Commands
 	metrics  *metrics
 	ctx      context.Context // ends with Shutdown
@@ -26,6 +27,7 @@ type Service struct {
 	mu      sync.Mutex
 	tenants map[string]*tenant
 	members map[device.SessionKey]*member
+	index   index
 	work    sync.WaitGroup
 }
 
@@ -41,16 +43,16 @@ type tenant struct {
 	quiet func()
 }
 
-// New makes a Service.
-func New(cfg Config, log Log, commands Commands) (*Service, error) {
+// New makes a Service; Run lets it hear of sessions.
+func New(cfg Config, log Log, sessions Sessions, commands Commands) (*Service, error) {
 	cfg = cfg.withDefaults()
 	m, err := newMetrics(cfg.Registerer)
 	if err != nil {
 		return nil, err
 	}
 	s := &Service{
-		cfg: cfg, log: log, commands: commands, metrics: m, readers: make(chan struct{}, cfg.Readers),
-		tenants: map[string]*tenant{}, members: map[device.SessionKey]*member{},
+		cfg: cfg, log: log, sessions: sessions, commands: commands, metrics: m, readers: make(chan struct{}, cfg.Readers),
+		tenants: map[string]*tenant{}, members: map[device.SessionKey]*member{}, index: index{rows: map[device.SessionKey]row{}},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for _, src := range []device.Source{device.SourceTopics, device.SourceTelemetry} {

@@ -19,7 +19,7 @@ const patience = 20 * time.Second
 func serve(t testing.TB, cfg Config) (*Service, *topictest.Log) {
 	t.Helper()
 	log := &topictest.Log{}
-	s, err := New(cfg, log, &topictest.Commands{})
+	s, err := New(cfg, log, (&topictest.Records{}).Node("n"), &topictest.Commands{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,15 +47,7 @@ func join(t testing.TB, s *Service, client string) *reader {
 	m, _, err := s.Join(t.Context(), adapters.Joining{
 		Key:   device.SessionKey{Principal: device.ID{Tenant: "default", Device: client}, Client: client},
 		Clean: true,
-		Offer: func(d device.TopicDelivery) {
-			r.mu.Lock()
-			r.got = append(r.got, d)
-			r.mu.Unlock()
-			select {
-			case r.more <- struct{}{}:
-			default:
-			}
-		},
+		Offer: r.take,
 		Room:  func(context.Context) error { return nil },
 		State: func() device.SessionState { return device.SessionState{} },
 		End:   func(device.Leaving) {},
@@ -66,6 +58,16 @@ func join(t testing.TB, s *Service, client string) *reader {
 	r.Member = m
 	t.Cleanup(func() { m.Leave(0, true) })
 	return r
+}
+
+func (r *reader) take(d device.TopicDelivery) {
+	r.mu.Lock()
+	r.got = append(r.got, d)
+	r.mu.Unlock()
+	select {
+	case r.more <- struct{}{}:
+	default:
+	}
 }
 
 func (r *reader) subscribe(t testing.TB, filter string, qos int) {

@@ -24,6 +24,7 @@ type Config struct {
 	CommandWindow    int             // unacknowledged commands of a device, fewer when it asks for fewer; default 16
 	MaxAttachments   int             // devices one connection may receive commands for; default 256
 	Topics           adapters.Topics // the tenants' own topics; nil: they are refused
+	MaxSessionExpiry time.Duration   // the longest a session outlives its connection, and how long one of 3.1.1 does; default 7 days, device.Forever for no bound
 	AliasesIn        int             // topic aliases a client may use; default 32
 	ConnectTimeout   time.Duration   // from accept to CONNECT, and for authentication; default 10 s
 	MaxKeepAlive     time.Duration   // longest keep-alive of a MQTT 5 client, up to 65535 s; default 10 min
@@ -52,6 +53,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.CommandWindow, 16)
 	setDefault(&c.MaxAttachments, 256)
 	setDefault(&c.AliasesIn, 32)
+	setDefault(&c.MaxSessionExpiry, 7*24*time.Hour)
 	setDefault(&c.ConnectTimeout, 10*time.Second)
 	setDefault(&c.MaxKeepAlive, 10*time.Minute)
 	setDefault(&c.ParkAfter, 5*time.Second)
@@ -87,6 +89,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("mqtt: attachment limit is %d, it must be at least 1", c.MaxAttachments)
 	case c.MaxKeepAlive < time.Second || c.MaxKeepAlive > 65_535*time.Second:
 		return fmt.Errorf("mqtt: longest keep-alive is %v, it must be 1s to 65535s", c.MaxKeepAlive)
+	case c.MaxSessionExpiry < time.Second:
+		return fmt.Errorf("mqtt: longest session expiry is %v, it must be at least 1s", c.MaxSessionExpiry)
 	case c.ConnectTimeout < 0 || c.WriteTimeout < 0:
 		return fmt.Errorf("mqtt: a time-out is negative")
 	}

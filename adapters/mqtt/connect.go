@@ -36,7 +36,9 @@ func (s *session) handshake() error {
 	}
 	m.connects.WithLabelValues("accepted").Inc()
 	s.accept(connect)
-	return nil
+	mailbox := s.mailbox
+	s.mailbox = nil
+	return s.goOn(mailbox)
 }
 
 func (s *session) connectError(err error) error {
@@ -103,15 +105,11 @@ func (s *session) admit(c *packet.Connect) error {
 	}
 	s.who = who
 	s.key = clientKey{who.ID, s.client}
-	if no := refuseWill(c.Will); no != nil {
-		s.srv.cfg.Logger.Info("refused a connection: wills are not supported yet", who.ID.Log(), "client", s.client)
-		return no
-	}
 	s.leave, err = s.srv.gate.Connect(who, device.Session{Device: who.ID, Protocol: device.MQTT, Client: s.client}, s.expel)
 	if err != nil {
 		return refuseConnect(err, anonymous)
 	}
-	return nil
+	return s.joinTopics(ctx, c)
 }
 
 // certificateKey is the key the client proved to hold over TLS, if it did.
@@ -145,16 +143,6 @@ func (s *session) identify(c *packet.Connect) error {
 	return nil
 }
 
-// refuseWill: see the package comment.
-func refuseWill(w *packet.Will) *refusal {
-	if w == nil {
-		return nil
-	}
-	no := &refusal{reason: packet.ImplementationSpecific, v311: packet.V311NotAuthorized, result: "refused",
-		text: "wills are not supported yet: connect without one"}
-	return no
-}
-
 // limits takes over what the client can bear.
 func (s *session) limits(c *packet.Connect) {
 	s.peerWindow, s.peerPacket = s.srv.cfg.Window, packet.MaxPacketBytes
@@ -176,14 +164,13 @@ func (s *session) limits(c *packet.Connect) {
 // accept makes the session its client's own and queues the CONNACK.
 func (s *session) accept(c *packet.Connect) {
 	s.keepAlive = time.Duration(c.KeepAlive) * time.Second
-	answer := &packet.Connack{}
+	answer := &packet.Connack{SessionPresent: s.present}
 	if s.version >= packet.V5 {
 		answer.Properties = s.capabilities(c)
 	}
 	s.joined = true
 	s.srv.metrics.connections.Inc()
 	s.reader.SetLimit(s.srv.cfg.maxPacket())
-	s.srv.takeOver(s)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cause == nil {
@@ -198,8 +185,8 @@ func (s *session) accept(c *packet.Connect) {
 func (s *session) capabilities(c *packet.Connect) packet.Properties {
 	cfg := s.srv.cfg
 	p := make(packet.Properties, 0, 10)
-	if n, _ := c.Properties.Number(packet.SessionExpiry); n > 0 {
-		p.AddNumber(packet.SessionExpiry, 0)
+	if s.asked {
+		p.AddNumber(packet.SessionExpiry, uint32(s.expiry/time.Second))
 	}
 	p.AddNumber(packet.ReceiveMaximum, uint32(cfg.Window))
 	if cfg.Topics == nil {

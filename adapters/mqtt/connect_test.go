@@ -19,7 +19,7 @@ import (
 func TestCapabilities(t *testing.T) {
 	p := dial(t, serve(t, mqtt.Config{Window: 77, MaxKeepAlive: time.Minute}, &adaptertest.Gate{}), packet.V5)
 	c := &packet.Connect{Version: packet.V5, KeepAlive: 3600}
-	c.Properties.AddNumber(packet.SessionExpiry, 1000)
+	c.Properties.AddNumber(packet.SessionExpiry, 1000) // nothing keeps sessions here
 	p.send(c)
 	ack := want[*packet.Connack](p)
 	for id, want := range map[packet.PropertyID]uint32{

@@ -21,6 +21,7 @@ type mail struct {
 type sending struct {
 	command *delivery       // nil: a message of a topic
 	out     device.Outgoing // of a message of a topic; ID and QoS of either
+	n       uint64          // its place among those of the session
 }
 
 // keep enters what is about to be sent under its identifier. The lock is held.
@@ -28,6 +29,8 @@ func (s *session) keep(o *sending) {
 	if s.sent == nil {
 		s.sent = map[uint16]*sending{}
 	}
+	s.shown++
+	o.n = s.shown
 	s.sent[o.out.ID] = o
 }
 

@@ -84,14 +84,27 @@
 // acknowledged on 3.1.1, because sending it again could never help; it leaves
 // its trail like any other refusal.
 //
-// # What is not supported yet, and what we say about it
+// # Sessions, wills and retained messages
 //
-//   - Sessions end with the connection. Session Present is always 0 and MQTT 5
-//     is told a Session Expiry Interval of 0, whatever was asked.
-//   - Wills: a CONNECT with a will is refused, since accepting it would be a
-//     promise we would silently break. MQTT 5 gets 0x83 and the reason in words
-//     3.1.1 gets return code 5 (not authorized): code 3 (unavailable) would make
-//     the device try for ever.
+// A session outlives its connection for the Session Expiry Interval, at most
+// Config.MaxSessionExpiry (told in CONNACK); on 3.1.1 for as long, unless it is
+// clean. What is promised is durable before it is said: the session and its will
+// before CONNACK, a subscription before SUBACK, an identifier of a QoS 2 message
+// before PUBREC, PUBLISH, PUBREL and PUBCOMP. It goes on at whichever node its
+// client comes to: with its subscriptions, those to commands too, what was sent
+// and not finished under the same identifiers, and then what it missed. Session
+// Present says so, and nothing else. A newer connection ends the one before (0x8E).
+//
+// A will is on one of the tenant's own topics. It is published when the session
+// is lost, or left with reason 0x04, after its delay, or when the session ends
+// before; also when its node dies. A client that is back in time takes it back.
+//
+// The retained message of a topic is the last that had RETAIN; an empty one takes
+// it away, and Message Expiry ends it. Telemetry may be retained, too.
+//
+// # What is not supported, and what we say about it
+//
 //   - Shared subscriptions: announced as not available.
 //   - Extended authentication: refused (0x8C).
+//   - A will on a topic of telemetry: refused (0x90; return code 5 on 3.1.1).
 package mqtt

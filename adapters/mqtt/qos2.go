@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"context"
 	"slices"
 
 	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
@@ -40,7 +41,7 @@ func (s *session) receive(p *packet.Publish, r route, a *pending) error {
 		in, a.again = old, true
 	}
 	if t != nil && t.kept && in.Mark == "" {
-		in.Mark, in.After = t.member.Mark()
+		in.Mark, in.After = t.member.Mark(sourceOf(r.kind))
 	}
 	if s.received == nil {
 		s.received = map[uint16]*incoming{}
@@ -62,6 +63,34 @@ func (s *session) receive(p *packet.Publish, r route, a *pending) error {
 		if err != nil {
 			a.finished(err)
 		}
+	})
+	return nil
+}
+
+func sourceOf(k kind) device.Source {
+	if k == telemetry {
+		return device.SourceTelemetry
+	}
+	return device.SourceTopics
+}
+
+// unlessPublished publishes a message, unless it is one of an earlier connection
+// that was published there: nobody knows what became of those.
+func (s *session) unlessPublished(a *pending, src device.Source, topic, mark string, done func(error), publish func() error) error {
+	if !a.again {
+		return publish()
+	}
+	after := a.after
+	s.inTurn(func() {
+		ctx, cancel := context.WithTimeout(s.srv.ctx, s.srv.cfg.ConnectTimeout)
+		defer cancel()
+		found, err := s.srv.cfg.Topics.Published(ctx, src, s.who.ID.Tenant, topic, mark, after)
+		if err == nil && !found {
+			if err = publish(); err == nil {
+				return // done tells
+			}
+		}
+		done(err)
 	})
 	return nil
 }

@@ -48,6 +48,7 @@ type session struct {
 	output
 	window
 	mail
+	lasting
 	topics *subscriber // the session's side of topics; nil until it subscribes to one
 }
 
@@ -218,10 +219,7 @@ func (s *session) handle(p packet.Packet) error {
 	case packet.Pingreq:
 		return s.send(packet.Pingresp{})
 	case *packet.Disconnect:
-		if n, _ := p.Properties.Number(packet.SessionExpiry); n > 0 {
-			return closeWith(packet.ProtocolError, "session expiry interval was 0 in CONNACK and cannot be raised")
-		}
-		return errGone
+		return s.disconnected(p)
 	}
 	s.srv.metrics.malformed.Inc()
 	return closeWith(packet.ProtocolError, p.Type().String()+" was not expected here")
@@ -233,8 +231,8 @@ func (s *session) finish(err error) {
 	if ctx := s.srv.draining(); ctx != nil && s.joined {
 		s.awaitAcks(ctx)
 	}
+	s.leaveTopics() // while it is known what it was attached to
 	s.detachAll()
-	s.leaveTopics()
 	s.srv.forget(s)
 	reason, text, send := farewell(err)
 	s.mu.Lock()

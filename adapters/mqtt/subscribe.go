@@ -43,6 +43,9 @@ func (s *session) subscribe(p *packet.Subscribe) error {
 			replays = append(replays, got.replay)
 		}
 	}
+	if err := s.saved(); err != nil {
+		return err
+	}
 	if err := s.sendSuback(answer); err != nil {
 		return err
 	}
@@ -183,6 +186,9 @@ func (s *session) unsubscribe(p *packet.Unsubscribe) error {
 		if box != nil {
 			box.att.Detach("unsubscribed")
 		}
+	}
+	if err := s.saved(); err != nil {
+		return err
 	}
 	return s.send(answer)
 }

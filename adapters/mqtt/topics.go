@@ -1,7 +1,9 @@
 package mqtt
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/tributary-iot/tributary/adapters"
@@ -87,14 +89,14 @@ func (t *subscriber) show(d device.TopicDelivery) {
 	if d.Granted == 2 && t.kept {
 		// The client may remember this identifier when we do not: what it stands
 		// for has to be known before it is used.
-		t.member.Save(func(err error) { t.saved(d, o, err) })
+		t.member.Save(func(err error) { t.known(d, o, err) })
 		return
 	}
 	t.write(d, o)
 }
 
-// saved goes on with a message whose identifier is known now.
-func (t *subscriber) saved(d device.TopicDelivery, o *sending, err error) {
+// known goes on with a message whose identifier is known now.
+func (t *subscriber) known(d device.TopicDelivery, o *sending, err error) {
 	s := t.s
 	defer s.contain(nil)
 	s.mu.Lock()
@@ -157,16 +159,28 @@ func (t *subscriber) state() device.SessionState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := device.SessionState{LastID: s.lastID}
+	open := make([]*sending, 0, len(s.sent))
 	for _, o := range s.sent {
 		if o.command == nil {
-			st.Outgoing = append(st.Outgoing, o.out)
+			open = append(open, o)
 		}
 	}
+	slices.SortFunc(open, func(a, b *sending) int { return cmp.Compare(a.n, b.n) })
+	for _, o := range open {
+		st.Outgoing = append(st.Outgoing, o.out)
+	}
+	st.Outgoing = append(st.Outgoing, s.resumed...)
 	for _, d := range t.later {
 		st.Outgoing = append(st.Outgoing, device.Outgoing{Ref: d.Ref, QoS: d.Granted, Retained: d.Retained, IDs: d.IDs})
 	}
 	for _, in := range s.received {
 		st.Incoming = append(st.Incoming, in.Incoming)
+	}
+	st.Mailbox = s.mailbox
+	for _, box := range s.boxes {
+		for _, sub := range box.subs {
+			st.Mailbox = append(st.Mailbox, device.Subscription{Filter: sub.filter, QoS: int(sub.qos), ID: sub.id})
+		}
 	}
 	return st
 }
@@ -177,6 +191,6 @@ func (s *session) leaveTopics() {
 	t := s.topics
 	s.mu.Unlock()
 	if t != nil {
-		t.member.Leave(0, true)
+		t.member.Leave(s.expiry, s.goodbye)
 	}
 }

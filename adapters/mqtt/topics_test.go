@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/tributary-iot/tributary/adapters/adaptertest"
 	"github.com/tributary-iot/tributary/adapters/mqtt"
@@ -19,25 +21,41 @@ type broker struct {
 	*mqtt.Server
 	gate     *adaptertest.Gate
 	log      *topictest.Log
+	records  *topictest.Records
 	commands *topictest.Commands
+	kill     func() // as the node's death would
 }
 
 func serveTopics(t testing.TB, cfg mqtt.Config, gate *adaptertest.Gate) *broker {
 	t.Helper()
-	b := &broker{gate: gate, log: &topictest.Log{}, commands: &topictest.Commands{}}
-	topics, err := topic.New(topic.Config{}, b.log, b.commands)
+	return (&broker{gate: gate, log: &topictest.Log{}, records: &topictest.Records{}, commands: &topictest.Commands{}}).door(t, cfg, "a")
+}
+
+// door is a door on another node of the same house.
+func (b *broker) door(t testing.TB, cfg mqtt.Config, node string) *broker {
+	t.Helper()
+	next := *b
+	b = &next
+	topics, err := topic.New(topic.Config{TendEvery: 5 * time.Millisecond}, b.log, b.records.Node(node), b.commands)
 	if err != nil {
 		t.Fatal(err)
 	}
+	run, stop := context.WithCancel(context.Background())
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- topics.Run(run, sync.OnceFunc(func() { close(ready) })) }()
+	<-ready
+	b.kill = func() { b.records.Kill(node) }
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
+		stop()
+		<-ended
 		if err := topics.Shutdown(ctx); err != nil {
 			t.Error(err)
 		}
 	})
 	cfg.Topics = topics
-	b.Server = serve(t, cfg, gate)
+	b.Server = serve(t, cfg, b.gate)
 	return b
 }
 
@@ -394,4 +412,50 @@ func TestSlowSubscriber(t *testing.T) {
 	if s.log.Reads() == 0 {
 		t.Error("it was never read for")
 	}
+}
+
+// TestRetained: told to who comes later as retained, to who is there as a
+// message; replaced and cleared; telemetry, too, which is stored all the same
+// (3.3.1.3).
+func TestRetained(t *testing.T) {
+	both(t, func(t *testing.T, v packet.Version) {
+		s := serveTopics(t, mqtt.Config{}, &adaptertest.Gate{})
+		there, pub := join(t, s.Server, v, "there"), join(t, s.Server, v, "dev1")
+		there.subscribe("+/state", 0)
+		id := uint16(0)
+		keep := func(topic, payload string) {
+			id++
+			m := message(id, 1, topic, payload)
+			m.Retain = true
+			pub.send(m)
+			pub.wantAck(id, packet.Success)
+		}
+		keep("dev1/state", "old")
+		keep("dev1/state", "new")
+		keep("dev1/telemetry", "21.5")
+		for _, payload := range []string{"old", "new"} {
+			if m := there.wantMessage("dev1/state", payload, 0); m.Retain {
+				t.Error("a live message is shown as retained")
+			}
+		}
+		later := join(t, s.Server, v, "later")
+		later.subscribe("dev1/#", 1)
+		got := map[string]bool{}
+		for range 2 {
+			m := want[*packet.Publish](later)
+			got[string(m.Topic)+" "+string(m.Payload)] = m.Retain && m.QoS == 1
+			later.send(&packet.Ack{Kind: packet.PUBACK, ID: m.ID})
+		}
+		if !got["dev1/state new"] || !got["dev1/telemetry 21.5"] {
+			t.Errorf("%v", got)
+		}
+		if n := len(s.gate.Stored()); n != 1 {
+			t.Errorf("%d stored", n)
+		}
+		keep("dev1/state", "")
+		keep("dev1/telemetry", "")
+		last := join(t, s.Server, v, "last")
+		last.subscribe("dev1/#", 1)
+		last.wantSilence()
+	})
 }

@@ -109,8 +109,6 @@ func (s *session) publishOwn(p *packet.Publish, r route, a *pending) error {
 		return err
 	}
 	a.contentType = m.ContentType
-	if m.Mark = a.mark; a.again {
-		return s.srv.cfg.Topics.PublishAgain(m, a.after, a.done)
-	}
-	return s.srv.cfg.Topics.Publish(m, a.done)
+	m.Mark = a.mark
+	return s.unlessPublished(a, device.SourceTopics, r.topic, m.Mark, a.done, func() error { return s.srv.cfg.Topics.Publish(m, a.done) })
 }

@@ -76,7 +76,7 @@ func (h *house) open(ctx context.Context) (err error) {
 		return err
 	}
 	h.look(belt, node, store, devices)
-	topics, err := h.openTopics(belt, commands)
+	topics, err := h.openTopics(ctx, belt, node, commands)
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (h *house) openBelt(ctx context.Context) (*pipeline.Belt, error) {
 	options := pipeline.Options{
 		URL: h.cfg.NATS, Durability: pipeline.Durability(h.cfg.Durability), Replicas: h.cfg.NATSReplicas,
 		Verify: pipeline.Verify{Monitor: h.cfg.NATSMonitor, SystemCreds: h.cfg.NATSSystemCreds}, NodeName: h.cfg.nodeName(), MaxMessageBytes: h.cfg.MaxMessageBytes, StreamBytes: h.cfg.StreamMaxBytes,
-		TopicBytes: h.cfg.TopicsMaxBytes, MaxRetained: int64(h.cfg.TopicsMaxRetained),
+		TopicBytes: h.cfg.TopicsMaxBytes, MaxRetained: int64(h.cfg.TopicsMaxRetained), MaxSessions: int64(h.cfg.TopicsMaxSessions),
 		Logger: h.log.With("room", "pipeline"), Registerer: h.metrics,
 	}
 	if h.cfg.NATS == "" {

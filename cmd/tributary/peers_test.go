@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -68,6 +69,7 @@ var peerDevices = []peerDevice{
 type running struct {
 	t     *testing.T
 	cmd   *exec.Cmd
+	stdin io.WriteCloser
 	lines chan string
 }
 
@@ -92,6 +94,9 @@ func (p peerDevice) start(t *testing.T, s *server, device string, more ...string
 	r.cmd.Stderr = &stderr
 	stdout, err := r.cmd.StdoutPipe()
 	if err != nil {
+		t.Fatal(err)
+	}
+	if r.stdin, err = r.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.cmd.Start(); err != nil {

@@ -34,7 +34,7 @@ var doors = []door{
 	{"mqtt", roleMQTT, func(c *serveConfig) (string, string) { return c.MQTT, c.MQTTS },
 		func(d doorConfig, h *house, g adapters.Gate) (adapters.Adapter, error) {
 			return mqtt.Open(mqtt.Config{
-				Addr: d.addr, TLSAddr: d.tlsAddr, TLS: d.tls, MaxConnections: d.maxConnections, MaxMessageBytes: d.maxMessageBytes, Topics: d.topics,
+				Addr: d.addr, TLSAddr: d.tlsAddr, TLS: d.tls, MaxConnections: d.maxConnections, MaxMessageBytes: d.maxMessageBytes, Topics: d.topics, MaxSessionExpiry: h.cfg.TopicsSessionExpiry,
 				Logger: h.log.With("room", "mqtt"), Registerer: h.metrics,
 			}, g)
 		}},

@@ -44,7 +44,7 @@ func (l *Log) Put(src device.Source, p *device.Publication) uint64 {
 	defer l.mu.Unlock()
 	seq := uint64(len(l.streams[src]) + 1)
 	l.streams[src] = append(l.streams[src], arrival(src, seq, p))
-	if p.Mark != "" {
+	if p.Mark != "" { // telemetry has none here
 		if l.marks == nil {
 			l.marks = map[string]string{}
 		}
@@ -78,7 +78,7 @@ func (l *Log) Known(src device.Source) uint64 {
 }
 
 // Find implements topic.Log.
-func (l *Log) Find(_ context.Context, _, topic, mark string, _ uint64) (bool, error) {
+func (l *Log) Find(_ context.Context, _ device.Source, _, topic, mark string, _ uint64) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return mark != "" && l.marks[mark] == topic, nil

@@ -1,0 +1,70 @@
+# Publishes numbers with QoS 2 and receives them with QoS 2, both in sessions that
+# outlive their connections, until standard input ends; then counts.
+import sys
+import threading
+import time
+
+import paho.mqtt.client as mqtt
+
+host, port, topic = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+lock = threading.Lock()
+room = threading.Semaphore(40)  # published and not finished
+done = [0]
+got = {}
+
+
+def client(name):
+    c = mqtt.Client(client_id=name, clean_session=False)
+    c.reconnect_delay_set(min_delay=1, max_delay=1)
+    c.max_inflight_messages_set(40)
+    if len(sys.argv) > 4:
+        c.username_pw_set(sys.argv[4], sys.argv[5])
+    return c
+
+
+def received(c, userdata, message):
+    with lock:
+        n = int(message.payload)
+        got[n] = got.get(n, 0) + 1
+
+
+def published(c, userdata, mid):
+    with lock:
+        done[0] += 1
+    room.release()
+
+
+subscribed = threading.Event()
+sub = client("sub")
+sub.on_message = received
+sub.on_subscribe = lambda *args: subscribed.set()
+sub.on_connect = lambda c, u, flags, rc: subscribed.is_set() or c.subscribe(topic, qos=2)
+sub.connect(host, port, keepalive=10)
+sub.loop_start()
+if not subscribed.wait(30):
+    sys.exit("not subscribed in time")
+pub = client("pub")
+pub.on_publish = published
+pub.connect(host, port, keepalive=10)
+pub.loop_start()
+print("ready", flush=True)
+
+ended = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+sent = 0
+while not ended.is_set():
+    if room.acquire(timeout=0.2):
+        pub.publish(topic, str(sent), qos=2)
+        sent += 1
+deadline = time.time() + 60
+while time.time() < deadline:
+    with lock:
+        if done[0] == sent and len(got) == sent:
+            break
+    time.sleep(0.05)
+time.sleep(0.5)  # what comes twice comes late
+with lock:
+    lost = [n for n in range(sent) if n not in got]
+    doubled = [n for n in got if got[n] > 1]
+print("sent", sent, "unfinished", sent - done[0], "lost", lost[:20], "doubled", doubled[:20], flush=True)
+sys.exit(1 if lost or doubled or sent != done[0] else 0)

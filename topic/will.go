@@ -1,0 +1,188 @@
+package topic
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/tributary-iot/tributary/device"
+)
+
+// index is what this node has heard of all records: enough to know where there
+// is none, and what has to be done about one that nobody holds.
+type index struct {
+	mu   sync.Mutex
+	rows map[device.SessionKey]row
+}
+
+type row struct {
+	node   string    // that holds it
+	ends   time.Time // when it is over, if nobody does; zero: never
+	willAt time.Time // zero: no will, or it is held
+}
+
+func (x *index) has(key device.SessionKey) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	_, ok := x.rows[key]
+	return ok
+}
+
+// note enters a record of this node before it is heard of.
+func (x *index) note(key device.SessionKey, node string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if _, ok := x.rows[key]; !ok {
+		x.rows[key] = row{node: node}
+	}
+}
+
+// heard takes what is read of the records.
+func (x *index) heard(key device.SessionKey, r *device.SessionRecord) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if r == nil {
+		delete(x.rows, key)
+		return
+	}
+	n := row{node: r.Node}
+	if r.Node == "" {
+		if n.willAt = r.WillAt; r.Expiry != device.Forever {
+			n.ends = r.Left.Add(r.Expiry)
+		}
+	}
+	x.rows[key] = n
+}
+
+// drop forgets a row, unless it has changed.
+func (x *index) drop(key device.SessionKey, seen row) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.rows[key] == seen {
+		delete(x.rows, key)
+	}
+}
+
+// due is the records that something has to be done about: wills to publish, and
+// what was held by nodes that have ended. What is over is dropped.
+func (x *index) due(now time.Time, lives func(string) bool) map[device.SessionKey]row {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	found := map[device.SessionKey]row{}
+	for key, r := range x.rows {
+		switch {
+		case r.node != "" && !lives(r.node), !r.willAt.IsZero() && !now.Before(r.willAt):
+			found[key] = r
+		case !r.ends.IsZero() && now.After(r.ends) && r.willAt.IsZero():
+			delete(x.rows, key) // the stream removes it by itself
+		}
+	}
+	return found
+}
+
+// Run follows the records of sessions and does what nobody else does about
+// them, until ctx ends; ready once every record there is was heard of.
+func (s *Service) Run(ctx context.Context, ready func()) error {
+	quiet, err := s.sessions.Answer(s.asked)
+	if err != nil {
+		return err
+	}
+	defer quiet()
+	var work sync.WaitGroup
+	defer work.Wait()
+	begun := sync.OnceFunc(func() {
+		ready()
+		work.Go(func() { s.tend(ctx) })
+	})
+	return s.sessions.Follow(ctx, begun, s.index.heard)
+}
+
+// tend looks at the records, and at those of the members here, every second.
+func (s *Service) tend(ctx context.Context) {
+	looks := time.NewTicker(s.cfg.TendEvery)
+	defer looks.Stop()
+	for {
+		if s.sessions.Elder() {
+			for key, seen := range s.index.due(time.Now(), s.sessions.Lives) {
+				s.settle(ctx, key, seen)
+			}
+		}
+		for _, m := range s.everybody() {
+			m.saveDirty()
+		}
+		select {
+		case <-looks.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Service) everybody() (all []*member) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.members {
+		if m.kept() {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
+// settle does what is due about a record: a will that is published, a session
+// that is over is taken away, one that nobody holds any more is noted as left.
+func (s *Service) settle(ctx context.Context, key device.SessionKey, seen row) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	r, rev, err := s.sessions.Load(ctx, key)
+	switch {
+	case err != nil:
+		return // the next look
+	case r == nil:
+		s.index.drop(key, seen)
+		return
+	case r.Node != "" && s.sessions.Lives(r.Node):
+		return // we shall hear of it
+	case r.Node != "":
+		leave(r, time.Now(), r.Expiry)
+	}
+	if now := time.Now(); r.Will != nil && !now.Before(r.WillAt) {
+		s.publishWill(r.Will)
+		r.Will, r.WillAt = nil, time.Time{}
+	}
+	if ended(r, time.Now()) {
+		err = s.sessions.Remove(ctx, key, rev)
+	} else {
+		_, err = s.sessions.Save(ctx, r, rev)
+	}
+	if err != nil && device.CodeOf(err) != device.Conflict {
+		s.cfg.Logger.Warn("a session that nobody holds could not be written down", "client", key.Client, key.Principal.Log(), "error", err)
+	}
+}
+
+// publishWill publishes a will, and waits a little for it to be stored; nil is none.
+func (s *Service) publishWill(w *device.Will) {
+	if w == nil {
+		return
+	}
+	p := w.Publication
+	p.At = time.Now()
+	if !p.Expires.IsZero() { // as long as it was to live from its publication
+		p.Expires = p.At.Add(w.Expires.Sub(w.At))
+	}
+	s.metrics.wills.Inc()
+	done := make(chan error, 1)
+	err := s.Publish(&p, func(err error) { done <- err })
+	if err == nil {
+		limit := time.NewTimer(s.cfg.Timeout)
+		defer limit.Stop()
+		select {
+		case err = <-done:
+		case <-limit.C:
+			err = device.Errorf(device.Unavailable, "not stored in time")
+		}
+	}
+	if err != nil {
+		s.cfg.Logger.Warn("a will may not have been published", "client", w.Sender.Client, w.Sender.Principal.Log(), "error", err)
+	}
+}
