@@ -180,12 +180,8 @@ func (m *member) taking(a device.Arrival) (subs []*subscription) {
 
 // replay offers the retained messages of a new subscription.
 func (m *member) replay(want device.Subscription) {
-	_, filter, shared := want.Share()
-	if shared {
-		return // 4.8.2: none for a shared subscription
-	}
 	defer m.s.contain("retained messages of a subscription")
-	err := m.s.log.Retained(m.ctx, m.tenant.name, filter, func(ref device.Ref, p *device.Publication) bool {
+	err := m.s.log.Retained(m.ctx, m.tenant.name, want.Filter, func(ref device.Ref, p *device.Publication) bool {
 		d := device.TopicDelivery{Publication: p, Granted: min(p.QoS, want.QoS), Retained: true}
 		if want.ID != 0 {
 			d.IDs = []uint32{want.ID}

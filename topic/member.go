@@ -64,6 +64,9 @@ func (m *member) Subscribe(ctx context.Context, want device.Subscription) (repla
 	if err := want.Validate(); err != nil {
 		return nil, err
 	}
+	if _, _, shared := want.Share(); shared {
+		return nil, device.Errorf(device.Invalid, "shared subscriptions are not supported")
+	}
 	m.asking.Lock()
 	defer m.asking.Unlock()
 	m.mu.Lock()

@@ -231,6 +231,11 @@ func (s *session) finish(err error) {
 	if ctx := s.srv.draining(); ctx != nil && s.joined {
 		s.awaitAcks(ctx)
 	}
+	if errors.Is(err, errGone) { // it may have left because of what is being written
+		s.mu.Lock()
+		s.flush()
+		s.mu.Unlock()
+	}
 	s.leaveTopics() // while it is known what it was attached to
 	s.detachAll()
 	s.srv.forget(s)

@@ -98,8 +98,10 @@ func (s *session) subscribeTopic(f packet.Filter, id uint32) (subscribed, error)
 	sub := device.Subscription{
 		Filter: f.Topic, QoS: int(f.QoS), NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished, Retained: device.RetainedPolicy(f.RetainHandling), ID: id,
 	}
-	_, filter, _ := sub.Share()
-	if err := s.who.UseTopic(filter); err != nil {
+	if _, _, shared := sub.Share(); shared { // of 3.1.1, which has no word for it but this
+		return subscribed{}, device.Errorf(device.Invalid, "shared subscriptions are not supported")
+	}
+	if err := s.who.UseTopic(f.Topic); err != nil {
 		return subscribed{}, err
 	}
 	ctx, cancel := context.WithTimeout(s.srv.ctx, s.srv.cfg.ConnectTimeout)

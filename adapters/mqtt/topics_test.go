@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tributary-iot/tributary/adapters/adaptertest"
 	"github.com/tributary-iot/tributary/adapters/mqtt"
 	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
@@ -24,6 +26,18 @@ type broker struct {
 	records  *topictest.Records
 	commands *topictest.Commands
 	kill     func() // as the node's death would
+	metrics  *prometheus.Registry
+}
+
+// subscriptions is how many there are on this node.
+func (b *broker) subscriptions() int {
+	families, _ := b.metrics.Gather()
+	for _, f := range families {
+		if f.GetName() == "tributary_topic_subscriptions" {
+			return int(f.GetMetric()[0].GetGauge().GetValue())
+		}
+	}
+	return 0
 }
 
 func serveTopics(t testing.TB, cfg mqtt.Config, gate *adaptertest.Gate) *broker {
@@ -36,7 +50,8 @@ func (b *broker) door(t testing.TB, cfg mqtt.Config, node string) *broker {
 	t.Helper()
 	next := *b
 	b = &next
-	topics, err := topic.New(topic.Config{TendEvery: 5 * time.Millisecond}, b.log, b.records.Node(node), b.commands)
+	b.metrics = prometheus.NewRegistry()
+	topics, err := topic.New(topic.Config{TendEvery: 5 * time.Millisecond, Registerer: b.metrics}, b.log, b.records.Node(node), b.commands)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,9 +256,15 @@ func TestWhoMayUseWhichTopic(t *testing.T) {
 		for filter, reason := range map[string]packet.Reason{
 			"dev1/#": 1, "dev1/state/+": 1, "dev1": 1, "dev1/telemetry/#": 1, "dev1/commands/#": 1,
 			"#": refused, "+/state": refused, "dev2/state": refused, "/dev1/state": refused, "dev1/commands/+": invalid, "dev1/responses/#": invalid, "$SYS/#": refused,
+			"dev1/x/$share/g": 1,
 		} {
 			if got := dev.subscribe(filter, 1); got != reason {
 				t.Errorf("device, %s: %v, want %v", filter, got, reason)
+			}
+		}
+		if v < packet.V5 { // on 5 it ends the connection, as CONNACK said
+			if got := dev.subscribe("$share/g/dev1/x", 1); got != packet.V311SubscribeFailure {
+				t.Errorf("a share: %v", got)
 			}
 		}
 		for filter, reason := range map[string]packet.Reason{

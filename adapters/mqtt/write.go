@@ -146,10 +146,10 @@ func (s *session) write() {
 		if err != nil {
 			return
 		}
-		s.wrote()
 		for _, d := range after {
 			d.written()
 		}
+		s.wrote()
 	}
 }
 

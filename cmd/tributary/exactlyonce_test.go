@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"strconv"
@@ -23,15 +25,19 @@ func exactlyOnceKills(t *testing.T) int {
 	return n
 }
 
-// freeAddress is an address nobody listens at now.
+// freeAddress is an address nobody listens at now, and nobody is given by chance
+// while the server that has it is down: below the ports systems choose from.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port was found")
+	return ""
 }
 
 // TestExactlyOnceThroughKills: Python's paho publishes and receives with QoS 2

@@ -32,14 +32,20 @@ func TestReferenceNamesTests(t *testing.T) {
 
 // TestAMQPConformanceNamesTests: the same for the requirements in docs/amqp.md,
 // which name the file as well.
-func TestAMQPConformanceNamesTests(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join(root, "docs/amqp.md"))
+func TestAMQPConformanceNamesTests(t *testing.T) { conforms(t, "amqp") }
+
+// TestMQTTConformanceNamesTests: the same for those in docs/mqtt.md.
+func TestMQTTConformanceNamesTests(t *testing.T) { conforms(t, "mqtt") }
+
+func conforms(t *testing.T, door string) {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(root, "docs", door+".md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, table, found := strings.Cut(string(raw), "\n## Conformance\n")
 	if !found {
-		t.Fatal("docs/amqp.md has no heading for its table")
+		t.Fatalf("docs/%s.md has no heading for its table", door)
 	}
 	heldByTests(t, table, "| section ", 50)
 	for line := range strings.Lines(table) {
@@ -49,7 +55,7 @@ func TestAMQPConformanceNamesTests(t *testing.T) {
 		}
 		for _, name := range strings.Split(cells[3], ",") {
 			file := strings.Trim(strings.TrimSpace(name), "`")
-			if _, err := os.Stat(filepath.Join(root, "adapters/amqp", file)); err != nil {
+			if _, err := os.Stat(filepath.Join(root, "adapters", door, file)); err != nil {
 				t.Errorf("%v, which is to hold: %s", err, line)
 			}
 		}
