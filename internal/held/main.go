@@ -1,7 +1,7 @@
 // Command held says which tests that docs name as holding a promise did not pass
 // in a test run: those that failed, were skipped, or did not run at all.
 //
-//	go run -C tools ./held EVENTS DOCUMENT...
+//	go run ./internal/held EVENTS DOCUMENT...
 //
 // EVENTS is what `go test -json` wrote (gotestsum --jsonfile). A test is named as
 // `package/path.TestName`, below the module.

@@ -136,6 +136,7 @@ var layers = []room{
 	// Tools, which know no room.
 	{path: "internal/doorway", rooms: []string{"internal/metrics"}, others: []string{prometheus}},
 	{path: "internal/durable"},
+	{path: "internal/held"},
 	{path: "internal/layertest", helper: true},
 	{path: "internal/metrics", others: []string{prometheus}},
 	{path: "internal/options", others: []string{"github.com/alecthomas/kong", "github.com/goccy/go-yaml"}},
