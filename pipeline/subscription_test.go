@@ -235,15 +235,16 @@ func TestSubscriptionTellsOfAGap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the position is noted", func() bool {
-		r.Detach("gone") // notes it
+	info := func() *jetstream.ConsumerInfo {
 		c, err := stream.Consumer(t.Context(), subscriptionConsumer("default", "slow"))
-		if err == nil && c.CachedInfo().Config.Metadata[metaFloor] == "1" {
-			return true
+		if err != nil {
+			t.Fatal(err)
 		}
-		r = subscribe(t, b, q, 0)
-		return false
-	})
+		return c.CachedInfo()
+	}
+	eventually(t, "the outcome has arrived", func() bool { return info().AckFloor.Stream == 1 })
+	r.Detach("gone") // notes it
+	eventually(t, "the position is noted", func() bool { return info().Config.Metadata[metaFloor] == "1" })
 	for i := range 5 {
 		say(t, b, "default", "d", "", fmt.Sprint(i+1))
 	}
