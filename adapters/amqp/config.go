@@ -25,6 +25,7 @@ type Config struct {
 	Credit           int           // unanswered messages of a link; default 500
 	CommandWindow    int           // unsettled commands of a link; default 100
 	TelemetryWindow  int           // unsettled messages of an application's receiver; default 1000
+	ReplyWindow      int           // answers that wait for credit at a reply node, and commands that wait for their end; default 1000
 	MaxBufferedBytes int           // unanswered payload bytes of a connection, beyond which nothing is read; default 8 MiB, at least two messages
 	MaxSessions      int           // sessions of a connection, 1 to 65535; default 16
 	MaxLinks         int           // links of a session; default 64
@@ -60,6 +61,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Credit, 500)
 	setDefault(&c.CommandWindow, 100)
 	setDefault(&c.TelemetryWindow, 1000)
+	setDefault(&c.ReplyWindow, 1000)
 	setDefault(&c.MaxBufferedBytes, max(8<<20, 2*c.MaxMessageBytes))
 	setDefault(&c.MaxSessions, 16)
 	setDefault(&c.MaxLinks, 64)
@@ -82,8 +84,8 @@ func setDefault[T comparable](field *T, value T) {
 
 func (c Config) validate() error {
 	switch {
-	case c.MaxMessageBytes < 1 || c.Credit < 1 || c.CommandWindow < 1 || c.TelemetryWindow < 1 || c.MaxLinks < 1:
-		return fmt.Errorf("amqp: MaxMessageBytes, Credit, CommandWindow, TelemetryWindow and MaxLinks must be positive")
+	case c.MaxMessageBytes < 1 || c.Credit < 1 || c.CommandWindow < 1 || c.TelemetryWindow < 1 || c.ReplyWindow < 1 || c.MaxLinks < 1:
+		return fmt.Errorf("amqp: MaxMessageBytes, Credit, CommandWindow, TelemetryWindow, ReplyWindow and MaxLinks must be positive")
 	case c.MaxConnections < 0:
 		return fmt.Errorf("amqp: MaxConnections is %d, it must be above 0", c.MaxConnections)
 	case c.MaxFrameSize < wire.MinMaxFrameSize:

@@ -13,13 +13,8 @@ import (
 // replyRoot begins the addresses of dynamic nodes; no device's name begins so.
 const replyRoot = "$reply/"
 
-// What a reply node holds at most: answers, bytes of them, and commands whose
-// answers are awaited.
-const (
-	maxReplies     = 1000
-	maxReplyBytes  = 4 << 20
-	maxReplyAwaits = 1000
-)
+// maxReplyBytes is the bytes of answers a reply node holds at most.
+const maxReplyBytes = 4 << 20
 
 // replies is where answers go: nodes in memory, each fed to one link. A node is
 // its tenant's, and nobody else finds it.
@@ -33,6 +28,7 @@ type replyKey struct{ tenant, address string }
 // replyNode is the supply of one link.
 type replyNode struct {
 	key    replyKey
+	window int // Config.ReplyWindow
 	all    *replies
 	offer  func(parcel)
 	stolen func()          // the link is told that a newer one has taken its address
@@ -81,7 +77,7 @@ func (l *outLink) answers(from address, at string) error {
 
 func (l *outLink) reply(at string, generation int) supply {
 	c := l.s.c
-	n := &replyNode{key: replyKey{c.principal.ID.Tenant, at}, all: &c.server.replies, held: map[uint64]func(device.Outcome, func(error)){}}
+	n := &replyNode{key: replyKey{c.principal.ID.Tenant, at}, window: c.cfg.ReplyWindow, all: &c.server.replies, held: map[uint64]func(device.Outcome, func(error)){}}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.offer = func(p parcel) { l.offer(generation, p) }
 	n.stolen = func() { l.cut(generation, errStolen) }
@@ -175,7 +171,7 @@ func (n *replyNode) keep(p parcel) error {
 	switch {
 	case n.ctx.Err() != nil:
 		return device.Errorf(device.NotFound, "the receiver of %.300q has gone", n.key.address)
-	case len(n.queue) >= maxReplies || n.bytes+len(p.data) > maxReplyBytes:
+	case len(n.queue) >= n.window || n.bytes+len(p.data) > maxReplyBytes:
 		return device.Errorf(device.Busy, "the receiver of %.300q takes nothing", n.key.address)
 	}
 	n.hold(&p)
@@ -215,7 +211,7 @@ func (n *replyNode) take() (p parcel, ok bool) {
 func (n *replyNode) await() (release func(), err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.awaits >= maxReplyAwaits {
+	if n.awaits >= n.window {
 		return nil, device.Errorf(device.Busy, "%d commands with this reply-to have not ended", n.awaits)
 	}
 	n.awaits++
