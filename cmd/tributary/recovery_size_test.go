@@ -31,6 +31,7 @@ func TestHowLongAStartTakes(t *testing.T) {
 		fillStream(t, dir, size)
 		return
 	}
+	t.Parallel()
 	sizes := "4"
 	if text := os.Getenv(recoveryEnv); text != "" {
 		sizes = text
@@ -93,12 +94,14 @@ func fillAndKill(t *testing.T, dir string, size int64) (messages int) {
 		_ = child.Process.Kill()
 		_ = child.Wait()
 	}()
+	var said strings.Builder
 	for lines := bufio.NewScanner(out); lines.Scan(); {
+		said.WriteString(lines.Text() + "\n")
 		if n, err := fmt.Sscanf(lines.Text(), "filled with %d", &messages); n == 1 && err == nil {
 			return messages
 		}
 	}
-	t.Fatal("the child did not fill the stream")
+	t.Fatalf("the child did not fill the stream: %s", &said)
 	return 0
 }
 
@@ -113,7 +116,7 @@ func fillStream(t *testing.T, dir, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	belt, err := pipeline.Open(t.Context(), pipeline.Options{Server: server, Durability: pipeline.Relaxed})
+	belt, err := pipeline.Open(t.Context(), pipeline.Options{Server: server, Durability: pipeline.Relaxed, AckTimeout: time.Hour, BusyAfter: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,8 +24,12 @@ const (
 	crashMark    = "stored up to "
 )
 
-// crashMessage is the message of a sequence. Every seventh was purged from the
-// stream before it could be stored.
+// crashLast is the newest sequence up to seq of the device that keeps no history:
+// every fourteenth.
+func crashLast(seq uint64) uint64 { return seq / 14 * 14 }
+
+// crashMessage is the message of a sequence. Of every seventh there is none: it
+// was purged from the stream before it could be stored, or is crashLast's.
 func crashMessage(seq uint64) *device.Message {
 	if seq%7 == 0 {
 		return nil
@@ -84,6 +88,11 @@ func crashBatch(from, to uint64) storage.Batch {
 	for seq := from + 1; seq <= to; seq++ {
 		if m := crashMessage(seq); m != nil {
 			b.Messages = append(b.Messages, stored(seq, m, m.ReceivedAt))
+		} else if crashLast(seq) == seq {
+			m := message("last", "", float64(seq), value("v", device.Int(int64(seq))))
+			one := stored(seq, m, m.ReceivedAt)
+			one.Last = true
+			b.Messages = append(b.Messages, one)
 		}
 	}
 	return b
@@ -154,6 +163,9 @@ func (r *rig) countAfterCrash(acked uint64) {
 	if pos.Seq < acked {
 		r.t.Fatalf("the position is %d, stored was up to %d", pos.Seq, acked)
 	}
+	same(r.t, "the last message", r.seqs(all("last")), []uint64{crashLast(pos.Seq)})
+	same(r.t, "its point", r.points(storage.PointQuery{Device: "last", Name: "v"}),
+		[]storage.Point{{Time: after(float64(crashLast(pos.Seq))), Value: device.Int(int64(crashLast(pos.Seq)))}})
 	seen := map[uint64]int{}
 	for d := range crashDevices {
 		q := storage.MessageQuery{Tenant: "t", Device: fmt.Sprintf("d%d", d), Limit: 10_000}
