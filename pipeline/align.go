@@ -47,7 +47,7 @@ func (l *line) align(ctx context.Context) error {
 		pos = device.Position{Epoch: epoch}
 	case info.State.LastSeq < pos.Seq:
 		log.Error("stream has lost its tail, which the store holds; its numbers are not used again", "last", info.State.LastSeq, "stored", pos.Seq)
-		if err := skipTo(ctx, s, pos.Seq+1); err != nil {
+		if err := l.p.b.skipTo(ctx, s, pos.Seq+1); err != nil {
 			return err
 		}
 	}
@@ -63,8 +63,8 @@ func (l *line) align(ctx context.Context) error {
 }
 
 // skipTo moves an exhausted stream so that its next message gets the sequence next.
-func skipTo(ctx context.Context, s jetstream.Stream, next uint64) error {
-	if err := s.Purge(ctx, jetstream.WithPurgeSequence(next)); err != nil {
+func (b *Belt) skipTo(ctx context.Context, s jetstream.Stream, next uint64) error {
+	if err := b.purge(ctx, s, next); err != nil {
 		return err
 	}
 	info, err := s.Info(ctx)
@@ -129,7 +129,9 @@ func (l *line) tendOnce(ctx context.Context) error {
 			}
 			seq = min(seq, floor+1)
 		}
-		return s.Purge(ctx, jetstream.WithPurgeSequence(seq))
+		if err := l.p.b.purge(ctx, s, seq); device.CodeOf(err) != device.Busy {
+			return err
+		}
 	}
 	return nil
 }

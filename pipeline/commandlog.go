@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/device/devicepb"
 )
@@ -60,7 +58,7 @@ func (l CommandLog) Last(ctx context.Context) (uint64, error) {
 func (l CommandLog) Purge(ctx context.Context, through uint64) error {
 	s, err := l.b.js.Stream(ctx, CommandEventStream)
 	if err == nil {
-		err = s.Purge(ctx, jetstream.WithPurgeSequence(through+1))
+		err = l.b.purge(ctx, s, through+1)
 	}
 	if err != nil {
 		return fmt.Errorf("pipeline: purge events: %w", err)

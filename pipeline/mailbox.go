@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/device/devicepb"
 )
@@ -84,7 +82,7 @@ func (m *Mailbox) Remove(ctx context.Context, before uint64, seqs []uint64) erro
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if first := s.CachedInfo().State.FirstSeq; before > max(first, m.removed) {
-		if err := s.Purge(ctx, jetstream.WithPurgeSequence(before)); err != nil {
+		if err := m.b.purge(ctx, s, before); err != nil {
 			return fmt.Errorf("pipeline: remove requests: %w", err)
 		}
 		m.removed = before

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/tributary-iot/tributary/device"
 )
 
@@ -190,6 +192,21 @@ func (r *room) admit(stream string, size int) error {
 		r.b.metrics.roomRefused.Inc()
 		return device.Errorf(device.Busy, "the server has no room for messages now, try again later")
 	}
+}
+
+// purgeBytes is about what a purge may write, tombstones and a block anew.
+const purgeBytes = 16 << 20
+
+// purge empties a stream below a sequence; not on a disk that may not take what
+// that writes, because a purge whose write fails leaves the stream of the
+// embedded server locked for good. The error is of code Busy then.
+func (b *Belt) purge(ctx context.Context, s jetstream.Stream, before uint64) error {
+	if server := b.opts.Server; server != nil {
+		if free, _, err := server.Disk(); err != nil || free < purgeBytes {
+			return device.Wrap(device.Busy, "the server's disk is too full for tidying", err)
+		}
+	}
+	return s.Purge(ctx, jetstream.WithPurgeSequence(before))
 }
 
 // RoomForTelemetry says what TELEMETRY holds and may hold; an error while it is full.

@@ -78,7 +78,7 @@ type listeners struct {
 type keeping struct {
 	Durability      string        `placeholder:"WORD" example:"strict" help:"What an ack means: strict (fsynced), relaxed (written to the operating system), or with --nats trusted (whatever its operator set). Default: strict; with --nats and no means to verify that, trusted."`
 	DedupWindow     time.Duration `default:"7d" max:"365d" placeholder:"TIME" help:"For so long a message whose device, key and payload were stored before is not stored again; 0 stores every one."`
-	DiskReserve     int64         `type:"size" default:"0" placeholder:"SIZE" help:"Telemetry is taken until the disk has no more free than this; commands and operators go on into half of it. 0: a twentieth of the disk, at most 1GiB. Not with --nats."`
+	DiskReserve     int64         `type:"size" default:"0" placeholder:"SIZE" help:"Telemetry is taken until the disk has no more free than this; commands and operators go on into half of it. 0: a twentieth of the disk, from 64MiB to 1GiB. Not with --nats."`
 	NATS            string        `name:"nats" key:"nats.url" example:"nats://127.0.0.1:4222" placeholder:"URL" help:"Use this NATS server instead of the embedded one. It must have JetStream and fsync always for strict durability. Needs --store."`
 	NATSMonitor     []string      `name:"nats-monitor" key:"nats.monitor" placeholder:"LIST" example:"http://127.0.0.1:8222" help:"Verify strict durability at these monitoring addresses: of every server that keeps a copy of the streams."`
 	NATSSystemCreds string        `name:"nats-system-creds" key:"nats.system_creds" type:"path" placeholder:"FILE" example:"/etc/tributary/system.creds" help:"Verify strict durability over the system account: a .creds file of one of its users, or one line user:password."`

@@ -19,7 +19,7 @@ func (h *house) startNATS() (*embedded.Server, error) {
 		return nil, err
 	}
 	h.nats = server
-	h.add(part{name: "nats", stop: server.Shutdown})
+	h.add(part{name: "nats", run: server.Run, stop: server.Shutdown})
 	return server, nil
 }
 

@@ -6,15 +6,18 @@ import (
 	"syscall"
 )
 
-// mostReserved is the largest reserve that is not asked for.
-const mostReserved = 1 << 30
+// The smallest and the largest reserve that is not asked for.
+const (
+	leastReserved = 64 << 20
+	mostReserved  = 1 << 30
+)
 
 // Disk looks at the disk the streams are on: what it has left for this process,
 // and what of that is not for messages; in bytes.
 func (s *Server) Disk() (free, reserve int64, err error) {
 	total, free, err := diskOf(s.opts.Dir)
 	if reserve = s.opts.Reserve; reserve == 0 {
-		reserve = min(total/20, mostReserved)
+		reserve = min(max(total/20, leastReserved), mostReserved)
 	}
 	return free, reserve, err
 }

@@ -26,8 +26,11 @@ func (s *Server) Healthy() error {
 	if ns == nil || !ns.Running() {
 		return errors.New("embedded nats: stopped")
 	}
-	if err := failing(ns); err != nil {
+	if err := s.looks.at(ns); err != nil {
 		return fmt.Errorf("embedded nats: %w", err)
+	}
+	if s.opts.MaxStore == 0 {
+		return nil
 	}
 	return full(ns)
 }

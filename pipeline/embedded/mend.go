@@ -22,13 +22,18 @@ const (
 
 // watch looks for faults until ctx ends.
 func (s *Server) watch(ctx context.Context) {
-	wait, last := mendFirst, time.Time{}
+	wait, last, silent := mendFirst, time.Time{}, time.Time{}
 	for pause(ctx, lookEvery) {
 		ns := s.ns.Load()
 		if ns == nil {
 			continue
 		}
-		err := failing(ns)
+		err := s.looks.at(ns)
+		if errors.Is(err, errSilent) {
+			silent = s.heardNothing(silent)
+			continue
+		}
+		silent = time.Time{}
 		if err == nil {
 			continue
 		}
@@ -40,6 +45,22 @@ func (s *Server) watch(ctx context.Context) {
 		wait = s.mend(ctx, wait)
 		last = time.Now()
 	}
+}
+
+// heardNothing notes that the server is silent, since when it answers.
+func (s *Server) heardNothing(since time.Time) time.Time {
+	if since.IsZero() {
+		return time.Now()
+	}
+	select {
+	case <-s.stuck:
+	default:
+		if time.Since(since) >= s.opts.stuckAfter {
+			s.opts.Logger.Error("the stream is stuck; this process has to be started anew", "error", errSilent)
+			close(s.stuck)
+		}
+	}
+	return since
 }
 
 // mend tries until the server is healthy again, and answers how long to wait

@@ -166,7 +166,7 @@ func TestAFullStoreIsToldAndNotRestarted(t *testing.T) {
 // TestDisk: the reserve is what was asked for, or a share of the disk, and
 // streams whose bounds are larger than the disk can be made.
 func TestDisk(t *testing.T) {
-	for asked, want := range map[int64]int64{0: 16 << 20 / 20, 12345: 12345} {
+	for asked, want := range map[int64]int64{0: 64 << 20, 12345: 12345} {
 		s, err := embedded.Start(embedded.Options{Dir: filepath.Join(peer.SmallDisk(t, 16), "nats"), Reserve: asked})
 		if err != nil {
 			t.Fatal(err)
@@ -179,5 +179,33 @@ func TestDisk(t *testing.T) {
 		if _, err := connect(t, s).CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, MaxBytes: 1 << 30}); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestAStuckServerIsTold: whoever asks is answered, and not by the one that is
+// stuck; after a while the process is told to end.
+func TestAStuckServerIsTold(t *testing.T) {
+	release := make(chan struct{})
+	s, err := embedded.StartStuck(embedded.Options{Dir: t.TempDir()}, release, 10*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stop(t, s) })
+	if err := s.Healthy(); err == nil || !strings.Contains(err.Error(), "does not say") {
+		t.Errorf("a server that answers nobody: %v", err)
+	}
+	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "started anew") {
+		t.Errorf("Run ended with %v", err)
+	}
+	if n := s.Restarts(); n != 0 {
+		t.Errorf("it was restarted %d times", n)
+	}
+	close(release)
+	eventually(t, "it is well again", func() bool { return s.Healthy() == nil })
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	well := start(t, t.TempDir(), embedded.Strict)
+	if err := well.Run(ended); err != nil {
+		t.Errorf("Run of a server that is well ended with %v", err)
 	}
 }

@@ -44,10 +44,13 @@ type Options struct {
 	Dir        string                // holds the streams; made when missing; one process at a time
 	Durability Durability            // default Strict
 	MaxStore   int64                 // bytes of all streams together, the hard stop; 0: none, whoever publishes watches Disk
-	Reserve    int64                 // bytes of the disk that are not for messages (Disk); 0: a twentieth, at most 1 GiB
+	Reserve    int64                 // bytes of the disk that are not for messages (Disk); 0: a twentieth, from 64 MiB to 1 GiB
 	Readers    *Readers              // stream consumers on the network; nil: none
 	Logger     *slog.Logger          // nil: silent
 	Registerer prometheus.Registerer // nil: metrics are not shown
+
+	probe      func(*server.Server) error // a test's own; failing
+	stuckAfter time.Duration              // a test's own
 }
 
 // Server is a running NATS server. When its disk fails it, it is restarted in
@@ -61,6 +64,8 @@ type Server struct {
 	mu        sync.Mutex                    // one beginning or end at a time
 	listening bool                          // the readers' door is open
 
+	looks    looks
+	stuck    chan struct{} // closed when the server was silent for too long
 	fault    atomic.Pointer[fault]
 	restarts atomic.Uint64
 	watching context.CancelFunc
@@ -86,7 +91,7 @@ func Start(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{opts: o, lock: lock, keeper: newKeeper(o.Readers), watched: make(chan struct{}), done: make(chan struct{})}
+	s := &Server{opts: o, lock: lock, keeper: newKeeper(o.Readers), looks: looks{probe: o.probe}, stuck: make(chan struct{}), watched: make(chan struct{}), done: make(chan struct{})}
 	ns, err := s.start()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("embedded nats: %w", err), lock.release())
@@ -107,6 +112,10 @@ func (o Options) withDefaults() (_ Options, err error) {
 		return o, errors.New("no directory given")
 	}
 	o.Durability = cmp.Or(o.Durability, Strict)
+	o.stuckAfter = cmp.Or(o.stuckAfter, stuckAfter)
+	if o.probe == nil {
+		o.probe = failing
+	}
 	if o.Durability != Strict && o.Durability != Relaxed {
 		return o, fmt.Errorf("durability %q is neither strict nor relaxed", o.Durability)
 	}
