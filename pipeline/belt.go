@@ -82,10 +82,11 @@ func (b *Belt) open(ctx context.Context) (err error) {
 	}
 	b.maxBody = int(b.nc.MaxPayload()) - headerBytes
 	b.opts.MaxMessageBytes = min(b.opts.MaxMessageBytes, int(b.nc.MaxPayload())-envelopeBytes)
-	if b.room, err = b.openRoom(ctx); err != nil {
+	if err := b.openPublishers(); err != nil {
 		return err
 	}
-	return b.openPublishers()
+	b.room, err = b.openRoom(ctx)
+	return err
 }
 
 func (b *Belt) openPublishers() (err error) {

@@ -150,6 +150,13 @@ func (p *publisher) enqueue(it *item) (<-chan struct{}, error) {
 	return nil, nil
 }
 
+// waiting is what the queued items take, in bytes.
+func (p *publisher) waiting() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return int64(p.bytes)
+}
+
 // take blocks until something is queued and answers the oldest of it, at most
 // limit messages and room bytes (but always one); nil when the publisher is
 // closed and empty.

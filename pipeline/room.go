@@ -43,7 +43,7 @@ type room struct {
 
 // roomState is what the last look saw, in bytes.
 type roomState struct {
-	held, most    int64 // what TELEMETRY holds, and may hold; most 0: no bound
+	held, most    int64 // what TELEMETRY holds or is about to, and may hold; most 0: no bound
 	free, reserve int64 // of the disk; of an external server's it is not known
 	known         bool  // free and reserve are
 }
@@ -130,7 +130,7 @@ func (r *room) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.held = int64(stream.CachedInfo().State.Bytes)
+	s.held = int64(stream.CachedInfo().State.Bytes) + r.b.telemetry.waiting()
 	r.saw(s)
 	return nil
 }

@@ -62,7 +62,7 @@ func mustCommand(t *testing.T, b *Belt, want device.Code) {
 // bound and no further, commands go on, and when the store is back telemetry is
 // taken again although keep_bytes is far more than the bound.
 func TestAFullStreamWaitsForTheStore(t *testing.T) {
-	const most = 256 << 10
+	const most = 2 << 20
 	b := inside(t, t.TempDir(), Options{StreamBytes: most, BusyAfter: 10 * time.Millisecond})
 	s := newMemStore(t)
 	s.hook(func(*storage.Batch) error { return errOutage }, nil)
@@ -73,10 +73,10 @@ func TestAFullStreamWaitsForTheStore(t *testing.T) {
 		detail, full = b.RoomForTelemetry()
 		return telemetryBytes(t, b) > most*7/8 && full != nil
 	})
-	if held := telemetryBytes(t, b); held > most*3/2 {
+	if held := telemetryBytes(t, b); held > most*5/4 {
 		t.Errorf("the stream holds %d bytes of %d", held, most)
 	}
-	if !strings.Contains(full.Error(), "no telemetry is taken") || !strings.Contains(detail, "of 0.2 MiB") {
+	if !strings.Contains(full.Error(), "no telemetry is taken") || !strings.Contains(detail, "of 2.0 MiB") {
 		t.Errorf("it says %q, %v", detail, full)
 	}
 	if testutil.ToFloat64(b.metrics.roomRefused) == 0 {
