@@ -74,7 +74,7 @@ var layers = []room{
 	},
 	{
 		path: "pipeline/embedded", rooms: []string{"internal/durable"},
-		others: []string{"github.com/nats-io/nats-server/v2", "github.com/minio/highwayhash", prometheus},
+		others: []string{"golang.org/x/sync", "github.com/nats-io/nats-server/v2", "github.com/minio/highwayhash", prometheus},
 	},
 
 	// Who may speak, and what devices are told.
