@@ -138,6 +138,30 @@ func TestTheReserveOfTheDisk(t *testing.T) {
 	submitAll(t, b, "d", 10)
 }
 
+// TestNothingIsPurgedOnAFullDisk, whoever asks: the server would lock the stream.
+func TestNothingIsPurgedOnAFullDisk(t *testing.T) {
+	d := &disk{Server: startEmbedded(t, t.TempDir(), Strict)}
+	d.free.Store(1 << 30)
+	b := openOn(t, Options{Server: d})
+	for range 3 {
+		mustCommand(t, b, device.Internal)
+	}
+	d.free.Store(purgeBytes - 1)
+	if err := b.Mailbox().Remove(t.Context(), 3, nil); device.CodeOf(err) != device.Busy {
+		t.Errorf("on a full disk: %v", err)
+	}
+	if err := b.CommandLog().Purge(t.Context(), 1); device.CodeOf(err) != device.Busy {
+		t.Errorf("on a full disk: %v", err)
+	}
+	d.free.Store(purgeBytes)
+	if err := b.Mailbox().Remove(t.Context(), 3, nil); err != nil {
+		t.Error(err)
+	}
+	if stats, err := b.Stats(t.Context()); err != nil || stats[1].Messages != 1 {
+		t.Errorf("%+v, %v", stats, err)
+	}
+}
+
 // TestSubmitWaitsForRoom rather than refuse, when there is some soon.
 func TestSubmitWaitsForRoom(t *testing.T) {
 	d := &disk{Server: startEmbedded(t, t.TempDir(), Strict)}
