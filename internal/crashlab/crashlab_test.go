@@ -39,38 +39,53 @@ func program(t *testing.T) string {
 }
 
 // TestTheLaboratory is a reduced set of the runs in docs/durability.md. It needs
-// root and /dev/fuse, and fails without.
+// root and /dev/fuse, and fails without. The runs mostly wait, so all go at once,
+// however few processors there are.
 func TestTheLaboratory(t *testing.T) {
 	server := program(t)
 	t.Cleanup(func() { os.RemoveAll(buildDir) })
-	for _, c := range []struct {
-		name string
-		args []string
-	}{
-		{"kill", []string{"--fault", "kill,stop", "--rounds", "3"}},
-		{"powercut", []string{"--fault", "powercut", "--rounds", "3"}},
-		{"fsyncerr", []string{"--fault", "fsyncerr,writeerr", "--rounds", "3"}},
-		{"enospc", []string{"--fault", "enospc", "--rounds", "2"}},
-		{"storedown", []string{"--fault", "storedown", "--rounds", "2"}},
-		{"control", []string{"--fault", "powercut", "--rounds", "3", "--durability", "relaxed", "--expect-loss"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			var out bytes.Buffer
-			work, err := os.MkdirTemp("", "crashlab-"+c.name+"-") // not the test's: what fails is to be looked at
-			if err != nil {
-				t.Fatal(err)
-			}
-			args := append(c.args, "--seed", "11", "--rate", "200", "--work", work, "--server", server)
-			code := run(args, &out)
-			t.Logf("%s", &out)
-			if code == 0 {
-				err = os.RemoveAll(work)
-			}
-			if code != 0 || err != nil {
-				t.Errorf("crashlab %s ended with %d, %v", strings.Join(args, " "), code, err)
+	runs := []*reduced{
+		{name: "kill", args: []string{"--fault", "kill,stop", "--rounds", "3"}},
+		{name: "powercut", args: []string{"--fault", "powercut", "--rounds", "3"}},
+		{name: "fsyncerr", args: []string{"--fault", "fsyncerr,writeerr", "--rounds", "3"}},
+		{name: "enospc", args: []string{"--fault", "enospc", "--rounds", "2"}},
+		{name: "storedown", args: []string{"--fault", "storedown", "--rounds", "2"}},
+		{name: "control", args: []string{"--fault", "powercut", "--rounds", "3", "--durability", "relaxed", "--expect-loss"}},
+	}
+	var all sync.WaitGroup
+	for _, r := range runs {
+		all.Go(func() { r.do(server) })
+	}
+	all.Wait()
+	for _, r := range runs {
+		t.Run(r.name, func(t *testing.T) {
+			t.Logf("%s", &r.out)
+			if r.code != 0 || r.err != nil {
+				t.Errorf("crashlab %s ended with %d, %v", strings.Join(r.args, " "), r.code, r.err)
 			}
 		})
+	}
+}
+
+// reduced is a short run and what came of it.
+type reduced struct {
+	name string
+	args []string
+	out  bytes.Buffer
+	code int
+	err  error
+}
+
+// do runs in a directory that is not the test's: what fails is to be looked at.
+func (r *reduced) do(server string) {
+	work, err := os.MkdirTemp("", "crashlab-"+r.name+"-")
+	if err != nil {
+		r.err = err
+		return
+	}
+	r.code = run(append(r.args, "--seed", "11", "--rate", "100", "--work", work, "--server", server), &r.out)
+	if r.code == 0 {
+		r.err = os.RemoveAll(work)
 	}
 }
 

@@ -189,8 +189,10 @@ func (l *lab) outage(ctx context.Context, rng *rand.Rand, o outage) (what string
 		return "", ctx.Err()
 	}
 	what = fmt.Sprintf("%s, for %s", o.what, lasts)
-	if o.store && lasts > 2*time.Second && l.book.acked.Load() == before && !l.victim.ended() {
-		return "", fmt.Errorf("%w (%s)", errIngest, what)
+	if o.store { // it lasts until somebody was acknowledged in it, on however slow a machine
+		if err := l.enough(ctx, before+1); err != nil {
+			return "", fmt.Errorf("%w (%s): %w", errIngest, what, err)
+		}
 	}
 	switch {
 	case end < 3:

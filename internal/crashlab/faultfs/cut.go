@@ -21,7 +21,8 @@ func (r Report) String() string {
 
 // Cut is a power cut: afterwards the disk holds what was durable, and of the
 // rest nothing (rng is nil) or a part that rng chooses, the same for the same
-// calls before. Unmount it first.
+// calls before. Unmount it first. Who has a file of an older mount open even so
+// holds something that is on no disk any more.
 func (d *Disk) Cut(rng *rand.Rand) (r Report) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -33,25 +34,29 @@ func (d *Disk) Cut(rng *rand.Rand) (r Report) {
 		}
 	}
 	d.journal = nil
-	d.settle(d.root, rng, &r, map[*inode]bool{})
+	d.root = d.root.survivor(rng, &r, map[*inode]*inode{})
 	return r
 }
 
-// settle makes a directory and what is below it what a cut finds, in the order
-// of names, so that the same seed takes the same away.
-func (d *Disk) settle(n *inode, rng *rand.Rand, r *Report, seen map[*inode]bool) {
-	if n.links++; seen[n] {
-		return
+// survivor is what a cut leaves of an inode and of what is below it, in the
+// order of names, so that the same seed takes the same away.
+func (n *inode) survivor(rng *rand.Rand, r *Report, seen map[*inode]*inode) *inode {
+	if s := seen[n]; s != nil {
+		s.links++
+		return s
 	}
-	seen[n], n.links = true, 1
+	s := &inode{id: n.id, mode: n.mode, links: 1, modified: n.modified}
+	seen[n] = s
 	if !n.dir() {
-		n.cut(rng, r)
-		return
+		s.content = n.content.survivor(rng, r)
+		return s
 	}
-	n.names = maps.Clone(n.durable)
-	for _, name := range slices.Sorted(maps.Keys(n.names)) {
-		child := n.names[name]
-		child.parent, child.name = n, name
-		d.settle(child, rng, r, seen)
+	s.names = map[string]*inode{}
+	for _, name := range slices.Sorted(maps.Keys(n.durable)) {
+		child := n.durable[name].survivor(rng, r, seen)
+		child.parent, child.name = s, name
+		s.names[name] = child
 	}
+	s.durable = maps.Clone(s.names)
+	return s
 }

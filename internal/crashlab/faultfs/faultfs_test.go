@@ -186,6 +186,27 @@ func TestTearing(t *testing.T) {
 	}
 }
 
+// TestCutWithAFileOpen: who holds a file through a power cut holds nothing.
+func TestCutWithAFileOpen(t *testing.T) {
+	r := mounted(t, faultfs.JournalNames)
+	r.write("f", "old", 0, true)
+	f, err := os.OpenFile(r.path("f"), os.O_WRONLY, 0)
+	r.must(err)
+	defer f.Close()
+	if err := r.mount.Unmount(); !errors.Is(err, syscall.EBUSY) {
+		t.Fatalf("unmounting a file in use answers %v", err)
+	}
+	r.must(r.mount.Detach())
+	r.disk.Cut(nil)
+	r.attach()
+	_, err = f.WriteString("new")
+	r.must(err)
+	r.must(f.Sync())
+	r.holds("f", "old")
+	r.cut(nil)
+	r.holds("f", "old")
+}
+
 func TestNamesInTheJournal(t *testing.T) {
 	r := mounted(t, faultfs.JournalNames)
 	r.write("first", "1", 0, false)

@@ -142,9 +142,9 @@ func (c *content) sync() {
 // left to be written by the next.
 func (c *content) fail() { clear(c.dirty) }
 
-// cut leaves what a power cut would. Without rng that is what was synced, and
+// survivor is what a power cut leaves. Without rng that is what was synced, and
 // nothing else.
-func (c *content) cut(rng *rand.Rand, r *Report) {
+func (c *content) survivor(rng *rand.Rand, r *Report) *content {
 	list, size, unsynced := slices.Clone(c.kept), c.keptSize, slices.Sorted(maps.Keys(c.dirty))
 	if rng != nil && c.shrunk >= 0 {
 		if rng.IntN(2) == 0 {
@@ -171,7 +171,7 @@ func (c *content) cut(rng *rand.Rand, r *Report) {
 		}
 		size = max(size, min(int64(i+1)*pageSize, c.size))
 	}
-	*c = content{now: list, kept: slices.Clone(list), size: size, keptSize: size, dirty: map[int]bool{}, shrunk: -1}
+	return &content{now: list, kept: slices.Clone(list), size: size, keptSize: size, dirty: map[int]bool{}, shrunk: -1}
 }
 
 // tear makes a page of sectors of both.
