@@ -51,9 +51,6 @@ func (l *line) align(ctx context.Context) error {
 			return err
 		}
 	}
-	if pos.Seq != 0 && pos.Epoch == epoch && info.State.LastSeq > pos.Seq {
-		log.Info("the store is behind the stream, and reads on", "from", pos.Seq+1, "to", info.State.LastSeq)
-	}
 	if first := info.State.FirstSeq; pos.Seq != 0 && first > pos.Seq+1 {
 		log.Error("messages were removed from the stream before they were stored", "from", pos.Seq+1, "to", first-1)
 		l.p.b.metrics.gaps.WithLabelValues(l.stream).Add(float64(first - pos.Seq - 1))
