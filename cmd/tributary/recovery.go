@@ -14,11 +14,13 @@ import (
 // recovery tells what a start found of the run before it, part by part, and how
 // long reading it took.
 type recovery struct {
+	unclean bool // the run before was not stopped cleanly
 	seconds *prometheus.GaugeVec
 }
 
 // openRecovery says whether the run before was stopped cleanly.
 func (h *house) openRecovery(unclean bool) error {
+	h.recovery.unclean = unclean
 	h.recovery.seconds = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "tributary", Subsystem: "recovery",
 		Name: "seconds", Help: "How long it took at the start to read what a part held."}, []string{"part"})
 	was := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "tributary", Subsystem: "recovery",

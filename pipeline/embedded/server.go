@@ -44,6 +44,7 @@ type Options struct {
 	Dir        string                // holds the streams; made when missing; one process at a time
 	Durability Durability            // default Strict
 	MaxStore   int64                 // bytes of all streams together, the hard stop; 0: none, whoever publishes watches Disk
+	Unclean    bool                  // the run before was not stopped in order: believe no index (index.go)
 	Reserve    int64                 // bytes of the disk that are not for messages (Disk); 0: a twentieth, from 64 MiB to 1 GiB
 	Readers    *Readers              // stream consumers on the network; nil: none
 	Logger     *slog.Logger          // nil: silent
@@ -153,7 +154,7 @@ func (s *Server) start() (*server.Server, error) {
 			return nil, err
 		}
 	}
-	if err := errors.Join(sweep(o.Dir), mendSettings(o.Dir, o.Logger.Warn)); err != nil {
+	if err := errors.Join(sweep(o.Dir), mendSettings(o.Dir, o.Logger.Warn), forgetIndexes(o.Dir, o.Unclean)); err != nil {
 		return nil, err
 	}
 	ns, err := server.NewServer(options)
