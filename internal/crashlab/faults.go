@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -28,6 +30,16 @@ var faults = map[string]fault{
 	"fsyncerr":  {"fsync fails for a while, from the Nth call on, and what it should have written stays unwritten", true, (*lab).fsyncerr},
 	"writeerr":  {"writes fail for a while, from the Nth call on", true, (*lab).writeerr},
 	"storedown": {"the store alone is locked by another process, full, or failing", true, (*lab).storedown},
+}
+
+// list names all faults.
+func list() string {
+	var names []string
+	for name := range faults {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
 }
 
 func (l *lab) kill(ctx context.Context, rng *rand.Rand) (string, error) {

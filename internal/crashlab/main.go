@@ -2,13 +2,15 @@
 // of the acknowledged messages is lost, doubled or out of order.
 //
 //	main.go     options, several victims side by side, the summary
-//	lab.go      one victim's rounds: load, a fault, the return, the verdict
+//	lab.go      one victim and its devices, from the start to the verdict
+//	round.go    load, a fault, the return
 //	faults.go   the faults
 //	victim.go   the server: the real program, a process of its own
 //	ground.go   its data: a directory, or faultfs/, a disk that loses power
 //	device*.go  devices on three protocols, with clients others wrote
 //	ledger.go   what the devices sent and what was acknowledged
-//	verdict.go  that compared with what is stored
+//	query.go    what is stored
+//	verdict.go  the one compared with the other
 //	locker.go   another process that locks the store
 package main
 
@@ -45,8 +47,8 @@ Faults (several, separated by commas, take turns by the seed):
   fsyncerr   fsync fails for a while; what it should have written is not
   writeerr   writes fail for a while
   storedown  only the store is locked, full or failing: devices must not notice
-A third of the restarts are killed again while they recover. A third of the outages have a kill or a power cut
-in them, a third a power cut right after them.
+A third of the restarts are killed again while they recover. Three of ten outages have a kill or a power cut
+in them, three a power cut soon after them.
 
 All but kill and stop need root and /dev/fuse: the data is on a filesystem made for this
 (internal/crashlab/faultfs, whose package comment says exactly what a cut may take).
@@ -75,6 +77,7 @@ type config struct {
 	Devices    int           `default:"4" help:"Devices on each protocol, of each victim."`
 	Parallel   int           `default:"1" help:"Victims side by side, each with its share of the rounds and a seed one higher."`
 	Work       string        `placeholder:"DIR" help:"Directory for everything; default: a temporary one, removed after a clean run."`
+	With       []string      `sep:"none" placeholder:"ARG" help:"One more argument for the server, as in --with=--dedup-window=0s, which should make this laboratory complain."`
 	Server     string        `placeholder:"FILE" help:"The program to break. Default: built from this module."`
 }
 

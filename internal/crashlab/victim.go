@@ -22,6 +22,7 @@ import (
 type victim struct {
 	program, data, logs string
 	durability          string
+	with                []string // more arguments
 
 	starts int
 	cmd    *exec.Cmd
@@ -61,7 +62,7 @@ func (v *victim) spawn() error {
 	for _, door := range []string{"mqtts", "amqps", "https", "nats-listen"} {
 		args = append(args, "--"+door, "off")
 	}
-	v.cmd = exec.Command(v.program, args...)
+	v.cmd = exec.Command(v.program, append(args, v.with...)...)
 	v.cmd.Stdout, v.cmd.Stderr = log, log
 	v.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // Ctrl-C is ours
 	if err := v.cmd.Start(); err != nil {
