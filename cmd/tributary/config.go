@@ -90,6 +90,8 @@ type keeping struct {
 	StoreKeep       []string      `key:"store.keep" placeholder:"LIST" example:"default/thermostat-*/*=last" help:"What of a channel is worth its history: a list of TENANT/DEVICE/CHANNEL=POLICY with * for any characters, of which the first that fits counts. Policies: all; last (only the newest message, and the last value of each measurement); none (not stored; readers of the stream see it). Others: all."`
 	StoreMaxAge     time.Duration `key:"store.max_age" default:"0s" placeholder:"AGE" help:"Drop rows older than this, for example 90d; 0 keeps them."`
 	StoreMaxBytes   int64         `key:"store.max_bytes" type:"size" default:"0" placeholder:"SIZE" help:"Drop the oldest rows when the store grows past this, for example 200GiB; 0 sets no bound."`
+
+	StoreCommandMaxAge time.Duration `key:"store.command_max_age" default:"0s" placeholder:"AGE" help:"Drop commands that ended so long ago, for example 30d; 0: as old as other rows."`
 }
 
 // dedupWindow is DedupWindow as the store wants it: zero is its default there.

@@ -61,7 +61,7 @@ func (h *house) openStore() (storage.Store, error) {
 		return nil, err
 	}
 	store, err := sqlite.Open(sqlite.Config{
-		Path: path, MaxAge: h.cfg.StoreMaxAge, MaxBytes: h.cfg.StoreMaxBytes, DedupWindow: h.cfg.dedupWindow(),
+		Path: path, MaxAge: h.cfg.StoreMaxAge, CommandMaxAge: h.cfg.StoreCommandMaxAge, MaxBytes: h.cfg.StoreMaxBytes, DedupWindow: h.cfg.dedupWindow(),
 		Logger: h.log.With("room", "storage"), Registerer: h.metrics,
 	})
 	if err != nil {

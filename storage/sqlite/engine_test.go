@@ -155,8 +155,18 @@ func TestRetentionByAge(t *testing.T) {
 }
 
 func TestRetentionOfCommands(t *testing.T) {
+	t.Run("as old as rows", func(t *testing.T) { retainCommands(t, sqlite.Config{MaxAge: time.Hour}, true) })
+	t.Run("an age of their own", func(t *testing.T) { retainCommands(t, sqlite.Config{CommandMaxAge: time.Hour}, true) })
+	t.Run("longer than rows", func(t *testing.T) {
+		retainCommands(t, sqlite.Config{MaxAge: time.Hour, CommandMaxAge: 3 * time.Hour}, false)
+	})
+	t.Run("for ever", func(t *testing.T) { retainCommands(t, sqlite.Config{}, false) })
+}
+
+func retainCommands(t *testing.T, cfg sqlite.Config, dropped bool) {
 	now := start
-	st := open(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "a.db"), MaxAge: time.Hour, Now: func() time.Time { return now }})
+	cfg.Path, cfg.Now = filepath.Join(t.TempDir(), "a.db"), func() time.Time { return now }
+	st := open(t, cfg)
 	write := func(stream string, seq uint64, e device.CommandEvent) {
 		t.Helper()
 		e.Tenant, e.Device, e.At = "t", "d", start
@@ -171,11 +181,16 @@ func TestRetentionOfCommands(t *testing.T) {
 	}
 	write("COMMANDS", 1, request("old"))
 	write("COMMANDS", 2, request("lively"))
+	write("COMMANDS", 3, request("waiting"))
+	write("COMMAND_EVENTS", 1, device.CommandEvent{Command: "old", State: device.StateExpired})
 	now = start.Add(2 * time.Hour)
-	write("COMMAND_EVENTS", 1, device.CommandEvent{Command: "lively", State: device.StateSent})
+	write("COMMAND_EVENTS", 2, device.CommandEvent{Command: "lively", State: device.StateCancelled})
 	seal(t, st)
-	if _, err := st.Command(t.Context(), "t", "", "old"); device.CodeOf(err) != device.NotFound {
+	if _, err := st.Command(t.Context(), "t", "", "old"); dropped != (device.CodeOf(err) == device.NotFound && err != nil) {
 		t.Fatalf("the old command: %v", err)
+	}
+	if rec, err := st.Command(t.Context(), "t", "", "waiting"); err != nil || len(rec.Events) != 1 {
+		t.Fatalf("a command that waits: %v, %v", rec, err)
 	}
 	rec, err := st.Command(t.Context(), "t", "", "lively")
 	if err != nil || len(rec.Events) != 2 {

@@ -1,11 +1,14 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"math"
+
+	"github.com/tributary-iot/tributary/device"
 )
 
 // bucketOf is the start of the partition a stream time belongs to.
@@ -34,8 +37,8 @@ func (s *Store) partitionFor(tx *sql.Tx, bucket int64) (id int64, err error) {
 	return id, err
 }
 
-// retain drops partitions that are too old or make the file too large, and
-// commands that were last touched before MaxAge. Hot rows are never dropped.
+// retain drops partitions that are too old or make the file too large, and ended
+// commands that nothing happened to for too long. Hot rows are never dropped.
 func (s *Store) retain(ctx context.Context) error {
 	if err := s.dropKeys(ctx); err != nil {
 		return err
@@ -54,7 +57,9 @@ func (s *Store) retain(ctx context.Context) error {
 				break
 			}
 		}
-		if err := s.dropCommands(ctx, cutoff); err != nil {
+	}
+	if age := cmp.Or(s.cfg.CommandMaxAge, s.cfg.MaxAge); age > 0 {
+		if err := s.dropCommands(ctx, micros(s.cfg.Now().Add(-age))); err != nil {
 			return err
 		}
 	}
@@ -103,12 +108,14 @@ func (s *Store) dropOldest(ctx context.Context, choose func(*sql.Tx) (int64, err
 	return dropped, nil
 }
 
+// dropCommands leaves those that may still be delivered, however long they wait:
+// their end needs its beginning.
 func (s *Store) dropCommands(ctx context.Context, cutoff int64) error {
 	err := inTx(ctx, s.writer, func(tx *sql.Tx) error {
 		if err := s.checkOwner(tx); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(`DELETE FROM command WHERE touched < ?`, cutoff); err != nil {
+		if _, err := tx.Exec(`DELETE FROM command WHERE touched < ? AND state NOT IN (?, ?)`, cutoff, int64(device.StateQueued), int64(device.StateSent)); err != nil {
 			return err
 		}
 		_, err := tx.Exec(`DELETE FROM command_event WHERE stored < ?1

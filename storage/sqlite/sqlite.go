@@ -41,6 +41,7 @@ type Config struct {
 	SealEvery      time.Duration // ... or so long after the first of them [10 min]
 	PartitionEvery time.Duration // stream time one partition holds; retention drops whole ones [24 h]
 	MaxAge         time.Duration // partitions wholly older are dropped; 0 keeps all
+	CommandMaxAge  time.Duration // ended commands that nothing happened to for so long are dropped; 0: MaxAge
 	MaxBytes       int64         // while the file's used pages exceed it the oldest partition is dropped; 0: no bound
 
 	// DedupWindow is how long after a message with a key, in stream time, the
