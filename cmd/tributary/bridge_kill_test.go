@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
@@ -72,8 +73,12 @@ func TestBridgeFromKilledRabbitMQ(t *testing.T) {
 	}
 	rabbit := peer.StartRabbitMQ(t, "telemetry")
 	const queue = "/amq/queue/telemetry"
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte("guest"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	killedAgainAndAgain(t, mortal{
-		url: "amqp://" + rabbit.Addr, receive: "[" + queue + "]", device: "{subject}", kill: rabbit.Kill, start: rabbit.Start,
+		url: "amqp://guest@" + rabbit.Addr + "\n    password_file: " + password, receive: "[" + queue + "]", device: "{subject}", kill: rabbit.Kill, start: rabbit.Start,
 		load: func(ctx context.Context, from, to int) error {
 			return loadAMQP(ctx, "amqp://guest:guest@"+rabbit.Addr, func(string) string { return queue }, from, to)
 		},
