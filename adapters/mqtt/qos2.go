@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
 	"github.com/tributary-iot/tributary/device"
@@ -113,6 +114,28 @@ func (s *session) received2(a *pending) {
 		if s.topics != nil && s.topics.kept {
 			s.topics.member.Save(nil)
 		}
+	}
+}
+
+// decisionTime is how long a session that goes on waits for what became of its
+// QoS 2 messages: longer than a publish of unknown outcome is repeated.
+const decisionTime = 30 * time.Second
+
+// awaitDecisions keeps a session that goes on from being taken up by its next
+// connection while the house has not decided about its QoS 2 messages: one that
+// is sent again there would be looked for, and not be found yet.
+func (s *session) awaitDecisions() {
+	ctx, cancel := context.WithTimeout(context.Background(), decisionTime)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.change.Broadcast()
+	})()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.topics != nil && s.topics.kept && s.deciding > 0 && ctx.Err() == nil {
+		s.change.Wait()
 	}
 }
 

@@ -258,3 +258,32 @@ func TestWillsRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestReconnectWhileStoring: a QoS 2 message whose fate was open when its
+// connection was lost is sent again on the next, and is one all the same.
+func TestReconnectWhileStoring(t *testing.T) {
+	gate := &adaptertest.Gate{}
+	h := hold(gate)
+	b := serveTopics(t, mqtt.Config{}, gate)
+	p := b.stay(t, packet.V5, "dev1", false, false)
+	p.send(message(5, 2, "dev1/telemetry", "once"))
+	first := h.next(t)
+	_ = p.conn.Close()
+	joined := make(chan *wire)
+	go func() { joined <- b.stay(t, packet.V5, "dev1", false, true) }()
+	select {
+	case <-joined:
+		t.Fatal("the session goes on while nobody knows what became of its message")
+	case <-time.After(50 * time.Millisecond): // nothing hangs on it: it is too short only for a wrong answer to show
+	}
+	b.log.Put(device.SourceTelemetry, &device.Publication{Tenant: "default", Topic: "dev1/telemetry", Mark: first.m.Key})
+	first.done(nil)
+	q := <-joined
+	again := message(5, 2, "dev1/telemetry", "once")
+	again.Dup = true
+	q.send(again)
+	q.wantKind(packet.PUBREC, 5, packet.Success)
+	if len(h.ch) != 0 {
+		t.Error("it was handed on twice")
+	}
+}

@@ -236,6 +236,7 @@ func (s *session) finish(err error) {
 		s.flush()
 		s.mu.Unlock()
 	}
+	s.awaitDecisions()
 	s.leaveTopics() // while it is known what it was attached to
 	s.detachAll()
 	s.srv.forget(s)
