@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/tributary-iot/tributary/internal/peer"
 )
 
 // TestMain lets the test binary be the process that locks the store.
@@ -38,10 +40,10 @@ func program(t *testing.T) string {
 	return filepath.Join(buildDir, "tributary")
 }
 
-// TestTheLaboratory is a reduced set of the runs in docs/durability.md. It needs
-// root and /dev/fuse, and fails without. The runs mostly wait, so all go at once,
-// however few processors there are.
+// TestTheLaboratory is a reduced set of the runs in docs/durability.md. The runs
+// mostly wait, so all go at once, however few processors there are.
 func TestTheLaboratory(t *testing.T) {
+	peer.FUSE(t)
 	server := program(t)
 	t.Cleanup(func() { os.RemoveAll(buildDir) })
 	runs := []*reduced{

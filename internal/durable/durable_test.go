@@ -9,6 +9,7 @@ import (
 
 	"github.com/tributary-iot/tributary/internal/crashlab/faultfs"
 	"github.com/tributary-iot/tributary/internal/durable"
+	"github.com/tributary-iot/tributary/internal/peer"
 )
 
 // TestPowerCut takes power away right after a file was written: it is there,
@@ -65,6 +66,7 @@ func TestFailure(t *testing.T) {
 
 func attach(t *testing.T, disk *faultfs.Disk, dir string) *faultfs.Mount {
 	t.Helper()
+	peer.FUSE(t)
 	mount, err := disk.Mount(dir)
 	if err != nil {
 		t.Fatal(err)

