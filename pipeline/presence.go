@@ -46,7 +46,7 @@ func (b *Belt) Presence(ctx context.Context, node *Node) (*Presence, error) {
 	cfg := jetstream.StreamConfig{
 		Name: PresenceLogStream, Subjects: []string{presenceLogRoot + everything},
 		Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Discard: jetstream.DiscardOld, MaxBytes: presenceLogBytes,
-		Replicas: b.opts.Replicas, Duplicates: dedupWindow, AllowAtomicPublish: true, AllowDirect: true,
+		Replicas: b.opts.Replicas, Duplicates: b.dedupWindow(), AllowAtomicPublish: true, AllowDirect: true,
 	}
 	if err := b.ensureStream(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("pipeline: stream %s: %w", cfg.Name, err)

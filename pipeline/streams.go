@@ -11,10 +11,23 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// dedupWindow is how long a stream remembers message ids, and so how long a
-// publish of unknown outcome can be repeated without storing twice. The ids
-// are ours, one for each commit; the devices' own keys are the store's business.
-const dedupWindow = 30 * time.Second
+// How long a stream remembers message ids, and so how long a publish of unknown
+// outcome can be repeated without storing twice. The ids are ours, one for each
+// commit; the devices' own keys are the store's business. Our own server may be
+// silent for a minute before this process ends itself, and takes up then what
+// was sent to it meanwhile: it remembers for as much longer. On a cluster each
+// message has an id, and remembering costs about 150 bytes of each.
+const (
+	dedupWindow    = 30 * time.Second
+	ownDedupWindow = 2 * time.Minute
+)
+
+func (b *Belt) dedupWindow() time.Duration {
+	if b.opts.Server != nil {
+		return ownDedupWindow
+	}
+	return dedupWindow
+}
 
 // epochKey is the stream metadata that overrides the epoch (see streamEpoch).
 const epochKey = "tributary-epoch"
@@ -29,7 +42,7 @@ func (b *Belt) streamConfigs() []jetstream.StreamConfig {
 		return jetstream.StreamConfig{
 			Name: name, Subjects: []string{root + everything},
 			Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Discard: jetstream.DiscardOld,
-			Replicas: b.opts.Replicas, Duplicates: dedupWindow, AllowAtomicPublish: true, AllowDirect: true,
+			Replicas: b.opts.Replicas, Duplicates: b.dedupWindow(), AllowAtomicPublish: true, AllowDirect: true,
 		}
 	}
 	dead := ours(DeadLetterStream, deadLetterRoot)
@@ -132,7 +145,7 @@ func (b *Belt) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig) 
 			Name: "KV_" + want.Bucket, Subjects: []string{"$KV." + want.Bucket + everything},
 			MaxMsgsPerSubject: int64(want.History), Storage: want.Storage, Replicas: want.Replicas,
 			Discard: jetstream.DiscardNew, AllowRollup: true, DenyDelete: true, MaxMsgSize: -1, MaxBytes: -1, MaxMsgs: -1,
-			Duplicates: dedupWindow, AllowAtomicPublish: true, AllowDirect: true,
+			Duplicates: b.dedupWindow(), AllowAtomicPublish: true, AllowDirect: true,
 		})
 		return err
 	}
