@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -70,6 +71,14 @@ func TestPeerRabbitMQ(t *testing.T) {
 	}
 	untilStatus(t, bridge, "both are settled", func(s Status) bool { return s.Accepted == 1 && s.Rejected == 1 && s.InFlight == 0 })
 
+	many := make([]*client.Message, 1000)
+	for i := range many {
+		many[i] = reading("", "dev2.telemetry", i)
+		many[i].Properties.MessageID = fmt.Sprint("many", i)
+	}
+	sendRabbit(ctx, t, session, "/amq/queue/telemetry", many...)
+	until(t, gate, "a thousand more are stored", func() bool { return len(gate.Stored()) == 1001 })
+
 	gate.Send(commandFor("dev1", "c1"))
 	commands, err := session.NewReceiver(ctx, "/amq/queue/commands.dev1", nil)
 	if err != nil {
@@ -103,7 +112,7 @@ func TestPeerRabbitMQ(t *testing.T) {
 	rabbit.Start()
 	untilStatus(t, bridge, "the link is up", func(s Status) bool { return s.State == Up })
 	sendRabbit(ctx, t, rabbitSession(ctx, t, rabbit.Addr), "/amq/queue/telemetry", reading("m3", "dev1.telemetry", 3))
-	until(t, gate, "a message comes after the restart", func() bool { return len(gate.Stored()) == 2 })
+	until(t, gate, "a message comes after the restart", func() bool { return len(gate.Stored()) == 1002 })
 }
 
 // turnsUsAway: a queue that is not there, and a wrong password, are told as such.

@@ -18,6 +18,7 @@ type receiver struct {
 	address  string
 	from     *amqp.Receiver
 	take     take
+	free     chan struct{}  // one for each message that may come and is not granted
 	open     sync.WaitGroup // messages not answered yet
 	verdicts chan verdict   // has room for all that may be unanswered
 	pause    time.Duration  // after the next message there was no room for
@@ -44,7 +45,7 @@ func (c *connection) receive(address string, take take) error {
 	}
 	unsettled := amqp.SenderSettleModeUnsettled
 	options := &amqp.ReceiverOptions{
-		Name: c.cfg.ContainerID + "-" + c.Name + "-" + address, Credit: int32(c.Credit), MaxMessageSize: maxTransferBytes,
+		Name: c.cfg.ContainerID + "-" + c.Name + "-" + address, Credit: -1, MaxMessageSize: maxTransferBytes,
 		RequestedSenderSettleMode: &unsettled,
 	}
 	if c.Durable { // the broker knows the subscription again by our container-id and the link's name
@@ -54,7 +55,10 @@ func (c *connection) receive(address string, take take) error {
 	if err != nil {
 		return fmt.Errorf("receiving from %s: %w", address, err)
 	}
-	r := &receiver{connection: c, address: address, from: from, take: take, verdicts: make(chan verdict, c.Credit), pause: busyMin}
+	r := &receiver{connection: c, address: address, from: from, take: take, free: make(chan struct{}, c.Credit), verdicts: make(chan verdict, c.Credit), pause: busyMin}
+	for range c.Credit {
+		r.free <- struct{}{}
+	}
 	c.do("receiving from "+address, func(ctx context.Context) error {
 		defer func() {
 			go func() { // ends when the house has answered all, whatever became of the connection
@@ -70,11 +74,19 @@ func (c *connection) receive(address string, take take) error {
 
 // run takes one message after another, in order, until ctx ends or the link does.
 func (r *receiver) run(ctx context.Context) error {
+	granted := 0
 	for {
+		if granted == 0 {
+			var err error
+			if granted, err = r.grant(ctx); err != nil {
+				return err
+			}
+		}
 		m, err := r.from.Receive(ctx, nil)
 		if err != nil {
 			return err
 		}
+		granted--
 		r.counters.inc(received)
 		r.counters.fly(1)
 		r.pending.Add(1)
@@ -102,6 +114,22 @@ func (r *receiver) run(ctx context.Context) error {
 	}
 }
 
+// grant gives the broker credit for half of what may be unanswered, once that much
+// is free. It is called when no credit is left, and so no message is under way:
+// RabbitMQ 3.10 miscounts credit that meets deliveries, which is how the library
+// gives it, and stops for good after some hundred messages.
+func (r *receiver) grant(ctx context.Context) (int, error) {
+	half := (r.Credit + 1) / 2
+	for range half {
+		select {
+		case <-r.free:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+	return half, r.from.IssueCredit(uint32(half))
+}
+
 // answer passes a verdict on. It does not block: there is room for all.
 func (r *receiver) answer(m *amqp.Message, err error) {
 	r.verdicts <- verdict{m, err}
@@ -119,6 +147,7 @@ func (r *receiver) tell(v verdict) {
 	defer r.open.Done()
 	defer r.pending.Done()
 	defer r.counters.fly(-1)
+	defer func() { r.free <- struct{}{} }() // there is room: it was taken for this message
 	ctx, cancel := context.WithTimeout(r.cutting, r.cfg.SendTimeout)
 	defer cancel()
 	var err error
