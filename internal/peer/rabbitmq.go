@@ -42,7 +42,7 @@ func StartRabbitMQ(t testing.TB, queues ...string) *RabbitMQ {
 	if _, err := os.Stat(rabbitBin); err != nil {
 		missing(t, "program rabbitmq-server")
 	}
-	ports := freePorts(t, 3)
+	ports := freePorts(t, 2)
 	r := &RabbitMQ{t: t, server: rabbitBin, dir: t.TempDir(), Addr: "127.0.0.1:" + ports[0]}
 	plugins := filepath.Join(r.dir, "enabled_plugins")
 	for file, text := range map[string]string{
@@ -60,13 +60,13 @@ func StartRabbitMQ(t testing.TB, queues ...string) *RabbitMQ {
 	}
 	r.env = append(os.Environ(),
 		"HOME="+r.dir, "RABBITMQ_NODENAME=trib-"+strings.ToLower(rand.Text()[:8])+"@localhost",
-		"RABBITMQ_NODE_PORT="+ports[0], "RABBITMQ_DIST_PORT="+ports[1], "ERL_EPMD_PORT="+ports[2], "ERL_EPMD_ADDRESS=127.0.0.1", "ERL_CRASH_DUMP="+os.DevNull,
+		"RABBITMQ_NODE_PORT="+ports[0], "ERL_EPMD_PORT="+ports[1], "ERL_EPMD_ADDRESS=127.0.0.1", "ERL_CRASH_DUMP="+os.DevNull,
 		"RABBITMQ_MNESIA_BASE="+filepath.Join(r.dir, "mnesia"), "RABBITMQ_LOG_BASE="+filepath.Join(r.dir, "log"),
 		"RABBITMQ_CONFIG_FILE="+filepath.Join(r.dir, "rabbitmq"), "RABBITMQ_CONF_ENV_FILE="+filepath.Join(r.dir, "rabbitmq-env.conf"),
 		"RABBITMQ_ADVANCED_CONFIG_FILE="+filepath.Join(r.dir, "advanced"), "RABBITMQ_ENABLED_PLUGINS_FILE="+plugins,
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}",
 	)
-	start(t, exec.Command(epmd, "-address", "127.0.0.1", "-port", ports[2]), r.dir, r.env, new(bytes.Buffer))
+	start(t, exec.Command(epmd, "-address", "127.0.0.1", "-port", ports[1]), r.dir, r.env, new(bytes.Buffer))
 	r.Start()
 	return r
 }
@@ -82,21 +82,32 @@ func definitions(queues []string) string {
 		"queues": [` + strings.Join(all, ", ") + `]}`
 }
 
-// Start starts the broker again, and waits until it takes connections.
+// Start starts the broker again, and waits until it takes connections. A port that
+// somebody else has just now costs it another try.
 func (r *RabbitMQ) Start() {
+	r.t.Helper()
+	for range 5 {
+		if r.try() {
+			return
+		}
+	}
+	r.t.Fatalf("RabbitMQ ended before it was ready:\n%s", r.log)
+}
+
+func (r *RabbitMQ) try() bool {
 	r.t.Helper()
 	r.log = &bytes.Buffer{}
 	r.node = exec.Command(r.server)
-	ended := start(r.t, r.node, r.dir, r.env, r.log)
+	ended := start(r.t, r.node, r.dir, append(r.env, "RABBITMQ_DIST_PORT="+freePorts(r.t, 1)[0]), r.log)
 	deadline := time.Now().Add(10 * time.Minute) // it takes seconds, and much longer on a machine that is busy
 	for {
 		if conn, err := net.Dial("tcp", r.Addr); err == nil {
 			conn.Close()
-			return
+			return true
 		}
 		select {
 		case <-ended:
-			r.t.Fatalf("RabbitMQ ended before it was ready:\n%s", r.log)
+			return false
 		case <-time.After(50 * time.Millisecond): // between two looks
 		}
 		if time.Now().After(deadline) {
