@@ -12,10 +12,14 @@ import (
 // ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, s.cancel)()
-	s.wg.Go(s.read)
-	if !s.cfg.Bystander {
-		s.wg.Go(s.drive)
+	s.mu.Lock()
+	if s.ctx.Err() == nil { // else it was shut down before
+		s.wg.Go(s.read)
+		if !s.cfg.Bystander {
+			s.wg.Go(s.drive)
+		}
 	}
+	s.mu.Unlock()
 	s.wg.Wait()
 	return nil
 }
@@ -23,7 +27,9 @@ func (s *Service) Run(ctx context.Context) error {
 // Shutdown stops; what was being driven goes on where it is taken up again. It
 // works before Run and twice.
 func (s *Service) Shutdown(ctx context.Context) error {
-	s.cancel()
+	s.mu.Lock()
+	s.cancel() // nothing begins after this
+	s.mu.Unlock()
 	ended := make(chan struct{})
 	go func() { s.wg.Wait(); close(ended) }()
 	select {
