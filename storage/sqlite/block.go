@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/s2"
@@ -31,6 +32,7 @@ const (
 	blockMessages = 2048
 	hotBlockBytes = 8 << 20
 	hotMessages   = 1 << 16
+	recordHead    = 16 // bytes of a record's varints, about
 )
 
 var errDamaged = errors.New("the file is damaged")
@@ -52,6 +54,11 @@ func (r *record) before(o *record) bool {
 
 // appendRecords writes the layout without codec byte and compression.
 func appendRecords(dst []byte, rs []record) []byte {
+	size := binary.MaxVarintLen64
+	for i := range rs {
+		size += len(rs[i].body) + recordHead
+	}
+	dst = slices.Grow(dst, size)
 	dst = binary.AppendUvarint(dst, uint64(len(rs)))
 	var prev record
 	for i := range rs {
@@ -130,12 +137,22 @@ func (z *squeezer) squeeze(raw []byte) []byte {
 	return bytes.Clone(z.out) // of exact size: it waits for the transaction
 }
 
-// hotBlock encodes records in stream order, quickly.
-func hotBlock(scratch []byte, rs []record) (block, newScratch []byte) {
-	scratch = appendRecords(scratch[:0], rs)
-	out := make([]byte, 1+s2.MaxEncodedLen(len(scratch)))
-	out[0] = codecS2
-	return out[:1+len(s2.Encode(out[1:], scratch))], scratch
+// hotScratch is what encoding a hot row needs for a moment. It is kept from one
+// write to the next: a row is some hundred kilobytes, hotBlockBytes at most, and
+// there are forty a second.
+type hotScratch struct {
+	records    []record
+	raw, block []byte
+}
+
+// encode writes records in stream order, quickly. The answer is good until the
+// next call.
+func (h *hotScratch) encode(rs []record) []byte {
+	h.raw = appendRecords(h.raw[:0], rs)
+	most := 1 + s2.MaxEncodedLen(len(h.raw))
+	h.block = slices.Grow(h.block[:0], most)[:most]
+	h.block[0] = codecS2
+	return h.block[:1+len(s2.Encode(h.block[1:], h.raw))]
 }
 
 // decodeBlock reads any block; damaged bytes give an error.

@@ -23,8 +23,7 @@ func EncodeBlock(hot bool, in []Record) ([]byte, error) {
 		rs[i] = record{pos: r.Pos, stored: r.Stored, recv: r.Recv, body: r.Body}
 	}
 	if hot {
-		b, _ := hotBlock(nil, rs)
-		return b, nil
+		return new(hotScratch).encode(rs), nil
 	}
 	z, err := newSqueezer()
 	if err != nil {

@@ -49,17 +49,15 @@ func (s *Store) splitRows(epoch uint64, messages []storage.Message) []hotRow {
 	return rows
 }
 
-func insertHot(tx *sql.Tx, rows []hotRow) error {
-	var scratch []byte
-	var records []record
+func (s *Store) insertHot(tx *sql.Tx, rows []hotRow) error {
+	h := &s.hot
+	defer func() { clear(h.records[:cap(h.records)]) }() // whose bodies are the batch's
 	for _, row := range rows {
-		records = records[:0]
+		h.records = h.records[:0]
 		for i := range row.in {
-			records = append(records, row.in[i].record)
+			h.records = append(h.records, row.in[i].record)
 		}
-		var body []byte
-		body, scratch = hotBlock(scratch, records)
-		if _, err := tx.Exec(`INSERT INTO hot VALUES(?, ?, ?, ?)`, row.id, row.bucket, body, lastBits(row.in)); err != nil {
+		if _, err := tx.Exec(`INSERT INTO hot VALUES(?, ?, ?, ?)`, row.id, row.bucket, h.encode(h.records), lastBits(row.in)); err != nil {
 			return err
 		}
 	}

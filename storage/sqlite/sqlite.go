@@ -110,6 +110,7 @@ type Store struct {
 	sealing sync.Mutex    // held while a head is being written down
 	stale   bool          // under writing: a commit's outcome is unknown, heads must be rebuilt
 	lastHot int64         // under writing: id of the newest hot row
+	hot     hotScratch    // under writing
 
 	mu      sync.RWMutex  // guards the next three; never held across I/O
 	line    lineup        // the heads

@@ -52,7 +52,7 @@ func (s *Store) Write(ctx context.Context, b storage.Batch) error {
 			return err
 		}
 		rows = s.splitRows(b.Epoch, b.Messages)
-		if err := insertHot(tx, rows); err != nil {
+		if err := s.insertHot(tx, rows); err != nil {
 			return err
 		}
 		return insertEvents(tx, b.Stream, b.Epoch, b.Events)
