@@ -303,6 +303,41 @@ func TestOneDriver(t *testing.T) {
 	})
 }
 
+// TestStaleDriver: a node that was cut off while it had commands on their way sends
+// none of them any more, however long it goes on trying.
+func TestStaleDriver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, f := newMemory(), newFleet()
+		var cut atomic.Bool
+		one, _ := open(t, m, f, func(c *batch.Config) {
+			c.Acting = func() (string, error) {
+				if cut.Load() {
+					return "", device.Errorf(device.Unavailable, "cut off")
+				}
+				return "a", nil
+			}
+			c.Lives = func(string) bool { return true }
+			c.WriteEvery = time.Hour // so that it is not what stops the driver
+		})
+		f.fail(true) // so that as many are on their way as may be
+		create(t, one, heat(), names("ok", 3000))
+		synctest.Wait()
+		cut.Store(true)
+		f.fail(false)
+		time.Sleep(time.Minute)
+		if n := f.count(); n != 0 {
+			t.Fatalf("%d were sent by a node that was cut off", n)
+		}
+		two, _ := open(t, m, f, func(c *batch.Config) {
+			c.Acting = func() (string, error) { return "b", nil }
+			c.Lives = func(i string) bool { return i == "b" }
+		})
+		if last := ended(t, two); last.Progress.Succeeded != 3000 || len(f.sent) != 3000 || f.repeats != 0 {
+			t.Errorf("ended as %+v with %d commands, %d were sent again", last.Progress, len(f.sent), f.repeats)
+		}
+	})
+}
+
 // TestOutage: what cannot be sent or written for a while is, later.
 func TestOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -316,9 +351,7 @@ func TestOutage(t *testing.T) {
 			m.mu.Lock()
 			m.outage = err
 			m.mu.Unlock()
-			f.mu.Lock()
-			f.outage = err != nil
-			f.mu.Unlock()
+			f.fail(err != nil)
 		}
 		set(device.Errorf(device.Unavailable, "no NATS"))
 		time.Sleep(time.Minute)

@@ -28,7 +28,7 @@ type Config struct {
 
 	Keep       time.Duration // an ended batch is forgotten so long after; 30 days
 	WriteEvery time.Duration // between writing down what became of devices; 1 s
-	Senders    int           // commands of one batch being sent at the same time; 64
+	Senders    int           // commands of one batch being sent at the same time; 256
 	MaxBatches int           // of a tenant, ended ones included; 1,000
 
 	Logger *slog.Logger
@@ -59,7 +59,7 @@ type key struct{ tenant, id string }
 func New(cfg Config, store Store, commands Commands, devices Devices) *Service {
 	orElse(&cfg.Keep, 30*24*time.Hour)
 	orElse(&cfg.WriteEvery, time.Second)
-	orElse(&cfg.Senders, 64)
+	orElse(&cfg.Senders, 256)
 	orElse(&cfg.MaxBatches, 1000)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

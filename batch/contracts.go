@@ -10,6 +10,9 @@ import (
 type Commands interface {
 	// Send is command.Service.Send: with a key it sends once.
 	Send(ctx context.Context, c device.Command) (device.CommandRecord, error)
+	// SendNew is Send for a caller who knows that no command with the key has ended:
+	// it asks less.
+	SendNew(ctx context.Context, c device.Command) (device.CommandRecord, error)
 	// ByKey answers the device's command with a key; NotFound when there is none.
 	ByKey(ctx context.Context, id device.ID, key string) (device.CommandRecord, error)
 	Get(ctx context.Context, id device.ID, command string) (device.CommandRecord, error)

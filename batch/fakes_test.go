@@ -178,6 +178,17 @@ func (f *fleet) Send(_ context.Context, c device.Command) (device.CommandRecord,
 	return answer, nil
 }
 
+// SendNew refuses to send what its caller should have known was sent.
+func (f *fleet) SendNew(ctx context.Context, c device.Command) (device.CommandRecord, error) {
+	f.mu.Lock()
+	old := f.sent[c.Device+c.Key]
+	f.mu.Unlock()
+	if old != nil {
+		return device.CommandRecord{}, device.Errorf(device.Invalid, "sent as new, and was sent before")
+	}
+	return f.Send(ctx, c)
+}
+
 func (f *fleet) end(r *device.CommandRecord, state device.CommandState) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -282,6 +293,13 @@ func open(t *testing.T, m *memory, f *fleet, change ...func(*batch.Config)) (*ba
 	})
 	t.Cleanup(stop)
 	return s, stop
+}
+
+// fail has every command fail to be sent, or no longer.
+func (f *fleet) fail(outage bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.outage = outage
 }
 
 func (f *fleet) count() int {

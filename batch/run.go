@@ -12,8 +12,10 @@ import (
 
 // runner drives one batch.
 type runner struct {
-	s *Service
-	k key
+	s      *Service
+	k      key
+	driver string // the incarnation of this node that took it up
+	found  int    // devices from here on had no command when this node took the batch up
 
 	// Only run's goroutine uses these.
 	rec       record // as it was last written
@@ -31,7 +33,7 @@ type runner struct {
 }
 
 func newRunner(s *Service, k key, r *record) *runner {
-	return &runner{s: s, k: k, rec: *r, batch: r.Batch, pending: map[string]int{}, wake: make(chan struct{}, 1)}
+	return &runner{s: s, k: k, driver: r.Driver, found: r.Reach, rec: *r, batch: r.Batch, pending: map[string]int{}, wake: make(chan struct{}, 1)}
 }
 
 // nudge has run look again; it does not block.
@@ -65,7 +67,10 @@ func (r *runner) run() error {
 		if r.finished() {
 			return r.writeDown(ctx, true)
 		}
-		wait := r.sendSome(ctx, senders, &pace)
+		wait, err := r.sendSome(ctx, senders, &pace)
+		if err != nil {
+			return err
+		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-r.wake:

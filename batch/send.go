@@ -52,14 +52,14 @@ func limited(n int) *errgroup.Group {
 }
 
 // sendSome sends as long as it may, and answers how long until it may again.
-func (r *runner) sendSome(ctx context.Context, senders *errgroup.Group, pace *pacer) time.Duration {
+func (r *runner) sendSome(ctx context.Context, senders *errgroup.Group, pace *pacer) (time.Duration, error) {
 	for {
 		i := r.pick()
 		if i < 0 {
-			return longNap
+			return longNap, nil
 		}
 		if wait := pace.due(r.batch.Rate); wait > 0 {
-			return wait
+			return wait, nil
 		}
 		if i >= r.rec.Reach {
 			r.rec.Reach = i + reachStep
@@ -67,8 +67,7 @@ func (r *runner) sendSome(ctx context.Context, senders *errgroup.Group, pace *pa
 			r.dirty = true
 			r.mu.Unlock()
 			if err := r.writeDown(ctx, false); err != nil {
-				r.rec.Reach = 0 // not known to be written: run fails at the next writing
-				return 0
+				return 0, err
 			}
 		}
 		r.mu.Lock()
@@ -102,16 +101,26 @@ func (r *runner) pick() int {
 	return -1
 }
 
-// send sends to one device, as often as it takes, unless the batch stops.
+// send sends to one device, as often as it takes, unless the batch stops. A first
+// attempt beyond what any driver before can have reached is known to be the first.
 func (r *runner) send(ctx context.Context, i int) {
 	p, n := r.at(i)
 	cmd := r.batch.Command
 	cmd.Tenant, cmd.Device, cmd.Key = r.k.tenant, p.Devices[n], r.commandKey()
+	send := r.s.commands.SendNew
+	if i < r.found {
+		send = r.s.commands.Send
+	}
 	for ctx.Err() == nil && !r.stopped() {
 		if r.batch.TTL > 0 {
 			cmd.Deadline = time.Now().Add(r.batch.TTL).Round(0).UTC()
 		}
-		rec, err := r.s.commands.Send(ctx, cmd)
+		var rec device.CommandRecord
+		err := r.drives() // else another node may have sent it, and it may have ended
+		if err == nil {
+			rec, err = send(ctx, cmd)
+			send = r.s.commands.Send // it may have been stored
+		}
 		if err == nil {
 			err = r.adopt(ctx, i, &rec)
 		}

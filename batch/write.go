@@ -72,12 +72,20 @@ func (r *runner) withdraw(ctx context.Context) {
 	_ = group.Wait() // answers nothing
 }
 
+// drives answers an error once this node may have been taken for dead.
+func (r *runner) drives() error {
+	incarnation, err := r.s.cfg.Acting()
+	if err == nil && incarnation != r.driver {
+		err = device.Errorf(device.Unavailable, "this node was cut off from the others")
+	}
+	return err
+}
+
 // writeDown writes the parts that changed, and then the record: a record that says
 // the batch has ended is the last thing written of it.
 func (r *runner) writeDown(ctx context.Context, ended bool) error {
-	incarnation, err := r.s.cfg.Acting()
-	if err != nil || incarnation != r.rec.Driver {
-		return device.Errorf(device.Conflict, "this node was cut off from the others")
+	if err := r.drives(); err != nil {
+		return device.Wrap(device.Conflict, "another node may drive the batch now", err)
 	}
 	for n := range r.parts {
 		if err := r.writePart(ctx, n); err != nil {

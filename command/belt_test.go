@@ -207,7 +207,7 @@ func (s *store) Commands(_ context.Context, q storage.CommandQuery) (p storage.C
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range slices.Backward(s.records) {
-		if r.Command.Tenant == q.Tenant && r.Command.Device == q.Device && len(p.Records) < q.Limit {
+		if r.Command.Tenant == q.Tenant && r.Command.Device == q.Device && (q.Key == "" || r.Command.Key == q.Key) && len(p.Records) < q.Limit {
 			p.Records = append(p.Records, r)
 		}
 	}

@@ -27,14 +27,30 @@ func (s *Service) Send(ctx context.Context, c device.Command) (device.CommandRec
 	if err := s.prepare(&c); err != nil {
 		return device.CommandRecord{}, err
 	}
-	if c.Key != "" {
-		return s.sendOnce(ctx, c)
+	if c.Key == "" {
+		ev, err := s.put(ctx, &c, AnyPlace)
+		if err != nil {
+			return device.CommandRecord{}, err
+		}
+		return newLive(ev).record(), nil
 	}
-	ev, err := s.put(ctx, &c, AnyPlace)
+	old, err := s.keyInStore(ctx, &c)
 	if err != nil {
 		return device.CommandRecord{}, err
 	}
-	return newLive(ev).record(), nil
+	return s.sendOnce(ctx, c, old)
+}
+
+// SendNew is Send for a caller who knows that no command with the key has ended yet:
+// the device's commands in the mailbox are looked at, the store is not asked.
+func (s *Service) SendNew(ctx context.Context, c device.Command) (device.CommandRecord, error) {
+	if c.Key == "" {
+		return s.Send(ctx, c)
+	}
+	if err := s.prepare(&c); err != nil {
+		return device.CommandRecord{}, err
+	}
+	return s.sendOnce(ctx, c, nil)
 }
 
 func (s *Service) prepare(c *device.Command) error {
@@ -98,12 +114,9 @@ func (s *Service) put(ctx context.Context, c *device.Command, expect uint64) (de
 }
 
 // sendOnce runs in the device's actor, so that of two with one key the second
-// sees the first; against other nodes Put's compare-and-set does the same.
-func (s *Service) sendOnce(ctx context.Context, c device.Command) (device.CommandRecord, error) {
-	old, err := s.keyInStore(ctx, &c)
-	if err != nil {
-		return device.CommandRecord{}, err
-	}
+// sees the first; against other nodes Put's compare-and-set does the same. old is
+// the one in the store, if any.
+func (s *Service) sendOnce(ctx context.Context, c device.Command, old *device.CommandRecord) (device.CommandRecord, error) {
 	return ask(ctx, s, c.ForDevice(), func(a *actor) (device.CommandRecord, error) { return a.putOnce(&c, old) })
 }
 
@@ -169,12 +182,12 @@ func (s *Service) keyInStore(ctx context.Context, c *device.Command) (*device.Co
 	if s.history == nil {
 		return nil, nil
 	}
-	page, err := s.history.Commands(ctx, storage.CommandQuery{Tenant: c.Tenant, Device: c.Device, Limit: 1000})
+	page, err := s.history.Commands(ctx, storage.CommandQuery{Tenant: c.Tenant, Device: c.Device, Key: c.Key, Limit: 1000})
 	if err != nil {
 		return nil, device.Wrap(device.Unavailable, "the store cannot be asked whether the key was used: try again", err)
 	}
 	for i := range page.Records {
-		if page.Records[i].Command.Key == c.Key {
+		if page.Records[i].Command.Key == c.Key { // a store of an older release answers them all
 			return &page.Records[i], nil
 		}
 	}

@@ -351,6 +351,37 @@ func TestSendOnce(t *testing.T) {
 	})
 }
 
+// TestSendNew looks for the key where a command that has not ended is, on another
+// node, too, and needs no store.
+func TestSendNew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBelt()
+		one, two := open(t, b), open(t, b, func(c *command.Config) { c.Node = "two" })
+		c := device.Command{Tenant: dev.Tenant, Device: dev.Device, Name: "heat", Key: "k"}
+		ids := make(chan string, 40)
+		for i := range cap(ids) {
+			s := []*command.Service{one, two}[i%2]
+			go func() {
+				r, err := s.SendNew(t.Context(), c)
+				if err != nil {
+					t.Error(err)
+				}
+				ids <- r.Command.ID
+			}()
+		}
+		first := <-ids
+		for range cap(ids) - 1 {
+			is(t, <-ids, first)
+		}
+		if n := b.mailbox.len(); n != 1 {
+			t.Errorf("%d were sent", n)
+		}
+		c.Payload = []byte("2")
+		_, err := one.SendNew(t.Context(), c)
+		code(t, err, device.Conflict)
+	})
+}
+
 func TestRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, newBelt(), func(c *command.Config) { c.MaxPayload, c.MaxWaiting = 10, 3 })

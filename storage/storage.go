@@ -217,6 +217,7 @@ type CommandQuery struct {
 	States         []device.CommandState // where they stand now; empty: all
 	Limit          int                   // 1 to 1,000
 	Cursor         string                // CommandPage.Next
+	Key            string                // of the page, only those sent with this key; empty: all
 }
 
 // CommandPage is one answer to a CommandQuery.

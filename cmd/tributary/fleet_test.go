@@ -87,7 +87,7 @@ func TestFleetOverKills(t *testing.T) {
 	}
 	for kill := range kills { // each at another moment: after its share of the commands
 		enough := int64(commands*kill/(kills+1) + rand.IntN(max(1, commands/(kills+1))))
-		eventually(t, "sent commands", func() bool { return sent.Load() >= enough || t.Failed() })
+		moves(t, "sent commands", &sent, enough)
 		now.Load().kill()
 		now.Store(serve(t, data, "--open"))
 	}
@@ -111,6 +111,14 @@ func TestFleetOverKills(t *testing.T) {
 		repeats += n - 1
 	}
 	t.Logf("%d devices, %d commands, %d kills: %v; %d repeats", devices, commands, kills, counts, repeats)
+}
+
+// moves waits until n has come so far, as long as it goes on.
+func moves(t *testing.T, what string, n *atomic.Int64, enough int64) {
+	for n.Load() < enough && !t.Failed() {
+		was := n.Load()
+		eventually(t, what, func() bool { return n.Load() > was || t.Failed() })
+	}
 }
 
 // sendSurely sends one command, under its key, until it is taken.

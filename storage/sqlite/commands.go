@@ -54,7 +54,11 @@ func (s *Store) Command(ctx context.Context, tenant, devicename, id string) (rec
 		if err != nil {
 			return err
 		}
-		rec, err = v.record(request)
+		cmd, err := devicepb.UnmarshalCommand(request)
+		if err != nil {
+			return damaged(err.Error())
+		}
+		rec, err = v.record(cmd)
 		return err
 	})
 	return rec, err
@@ -62,11 +66,7 @@ func (s *Store) Command(ctx context.Context, tenant, devicename, id string) (rec
 
 // record joins a request with its events: the creation, then the transitions
 // in the order of their stream.
-func (v *view) record(request []byte) (rec device.CommandRecord, err error) {
-	cmd, err := devicepb.UnmarshalCommand(request)
-	if err != nil {
-		return rec, damaged(err.Error())
-	}
+func (v *view) record(cmd *device.Command) (rec device.CommandRecord, err error) {
 	rec.Command = *cmd
 	created := false
 	err = v.rows(func(r *sql.Rows) error {
@@ -117,12 +117,13 @@ func (s *Store) Commands(ctx context.Context, q storage.CommandQuery) (page stor
 	}
 	query := fmt.Sprintf(`SELECT created, id, request FROM command WHERE %s ORDER BY created DESC, id DESC LIMIT %d`,
 		strings.Join(where, " AND "), q.Limit+1)
-	err = s.read(ctx, "commands", func(v *view) error { return v.commandPage(&page, q.Limit, query, args) })
+	err = s.read(ctx, "commands", func(v *view) error { return v.commandPage(&page, &q, query, args) })
 	return page, err
 }
 
-func (v *view) commandPage(page *storage.CommandPage, limit int, query string, args []any) error {
-	var requests [][]byte
+func (v *view) commandPage(page *storage.CommandPage, q *storage.CommandQuery, query string, args []any) error {
+	var requests []*device.Command
+	rows := 0
 	var created, lastCreated int64
 	var id, lastID string
 	err := v.rows(func(r *sql.Rows) error {
@@ -130,21 +131,25 @@ func (v *view) commandPage(page *storage.CommandPage, limit int, query string, a
 		if err := r.Scan(&created, &id, &request); err != nil {
 			return err
 		}
-		if len(requests) < limit {
-			lastCreated, lastID = created, id
+		if rows++; rows > q.Limit {
+			page.Next = makeCursor(lastID, lastCreated)
+			return nil
 		}
-		requests = append(requests, request)
+		lastCreated, lastID = created, id
+		cmd, err := devicepb.UnmarshalCommand(request)
+		if err != nil {
+			return damaged(err.Error())
+		}
+		if q.Key == "" || cmd.Key == q.Key {
+			requests = append(requests, cmd)
+		}
 		return nil
 	}, query, args...)
 	if err != nil {
 		return err
 	}
-	if len(requests) > limit {
-		requests = requests[:limit]
-		page.Next = makeCursor(lastID, lastCreated)
-	}
-	for _, request := range requests {
-		rec, err := v.record(request)
+	for _, cmd := range requests {
+		rec, err := v.record(cmd)
 		if err != nil {
 			return err
 		}

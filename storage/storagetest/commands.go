@@ -133,11 +133,12 @@ func testCommandLists(t *testing.T, open Open) {
 			"state":         {Tenant: "t", States: states[1:2]},
 			"states, other": {Tenant: "t2", Device: "d0", States: states[:2]},
 			"nobody":        {Tenant: "t3"},
+			"key":           {Tenant: "t", Device: "d1", Key: "k0111"},
 		} {
 			var want []string
 			for i, c := range newest {
 				state := states[(29-i)%3]
-				if c.Tenant == q.Tenant && (q.Device == "" || q.Device == c.Device) && (len(q.States) == 0 || state == q.States[0] || state == q.States[len(q.States)-1]) {
+				if c.Tenant == q.Tenant && (q.Device == "" || q.Device == c.Device) && (q.Key == "" || q.Key == c.Key) && (len(q.States) == 0 || state == q.States[0] || state == q.States[len(q.States)-1]) {
 					want = append(want, fmt.Sprint(c.ID, state))
 				}
 			}
