@@ -210,9 +210,13 @@ func (a *actor) apply(id string, t transition) ([]Effect, error) {
 		if lerr := a.load(); lerr != nil {
 			return nil, unavailable(errors.Join(err, lerr))
 		}
-		if c = a.find(id); c != nil && !conflict && c.holds(&e) {
-			return effects[1:], nil
+		if c = a.find(id); c == nil || conflict || !c.holds(&e) {
+			continue
 		}
+		if c.state.Attempt != e.Attempt || c.state.State != e.State {
+			return nil, nil // others have acted since: what there is to do is theirs
+		}
+		return effects[1:], nil
 	}
 }
 

@@ -119,8 +119,8 @@ func (m mailbox) Remove(_ context.Context, before uint64, seqs []uint64) error {
 	return nil
 }
 
-// eventLog can be told to fail: before (nothing is stored) or after (stored,
-// and nobody knows).
+// eventLog can be told to fail: before (nothing is stored), after (stored, and
+// nobody knows) or late (the same, a second later).
 type eventLog struct {
 	*stream
 	mu    sync.Mutex
@@ -138,7 +138,10 @@ func (l *eventLog) Append(_ context.Context, e *device.CommandEvent, expect uint
 		return 0, context.DeadlineExceeded
 	}
 	seq, err := l.add(device.StoredEvent{CommandEvent: *e}, expect)
-	if fail == "after" {
+	if fail == "late" {
+		time.Sleep(time.Second)
+	}
+	if fail == "after" || fail == "late" {
 		return 0, context.DeadlineExceeded
 	}
 	return seq, err

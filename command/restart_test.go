@@ -96,6 +96,29 @@ func TestUnclearAppend(t *testing.T) {
 	}
 }
 
+// TestUnclearOfferOvertaken: an offer whose append nobody was told of stood in the log
+// long enough for another node to take the device over. What that node sends is its
+// own session's, not that of the one that learns now that its offer was stored.
+func TestUnclearOfferOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBelt()
+		one, two := open(t, b), open(t, b, func(c *command.Config) { c.Node = "node-2" })
+		before := attach(t, one, device.MQTT, 1)
+		b.log.fail("late")
+		id := send(t, one, device.Command{OneWay: true}).ID
+		synctest.Wait()
+		after := attach(t, two, device.MQTT, 1)
+		v := after.next()
+		time.Sleep(time.Minute)
+		if len(before.got) > 0 {
+			t.Errorf("the older session was given attempt %d", before.next().Attempt)
+		}
+		after.must(v, device.Accepted)
+		synctest.Wait()
+		is(t, states(t, one, id), "QUEUED SENT QUEUED SENT DELIVERED")
+	})
+}
+
 // TestDeadlineSurvivesFailure: what must be done is tried again.
 func TestDeadlineSurvivesFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
