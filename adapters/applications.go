@@ -18,7 +18,8 @@ type Applications interface {
 	//
 	// Errors: Invalid (a position of another stream's life, a bad name), Conflict (a
 	// subscription of that name reads something else), Precondition (the stream no
-	// longer reaches back to the position), Busy (too many subscriptions),
+	// longer reaches back to where one with a name is to begin), Busy (too many
+	// subscriptions),
 	// Unavailable.
 	Subscribe(ctx context.Context, s Subscription, offer func(Telemetry), lost func(error)) (Feed, error)
 
@@ -40,7 +41,8 @@ type Subscription struct {
 	Below   bool   // the channels below Channel, too
 
 	// Where to begin: After a position token, with the first the stream keeps, or
-	// with what was stored at Since or later. All zero: with what is to come.
+	// with what was stored at Since or later. All zero: with what is to come. Without
+	// a name, what the stream does not keep comes from the store.
 	After string
 	First bool
 	Since time.Time
@@ -74,7 +76,7 @@ type Telemetry struct {
 	Token   string // of Position: to begin after it another time
 	Attempt int    // 1 for the first
 
-	// Gap is set when messages the reader was owed may have left the stream
+	// Gap is set when messages a named subscription was owed may have left the stream
 	// unread, because it was too far behind: those after Gap.After and before
 	// Gap.Before. The store has them.
 	Gap *Gap

@@ -109,13 +109,12 @@ type Batches interface {
 	Results(ctx context.Context, tenant, id string, fn func(device.BatchResult) error) error
 }
 
-// Feed is the telemetry stream, live.
+// Feed is telemetry in the order it was stored.
 type Feed interface {
 	// Follow calls fn with a tenant's messages (of one device, or of all for
 	// "") in stream order: those after a position, or from now on for nil,
 	// until ctx ends or fn answers an error, which is answered. fn may be slow.
-	// When the stream no longer keeps all that comes after the position, the
-	// error is an OutOfStream.
+	// What is no longer kept is passed over.
 	Follow(ctx context.Context, tenant, devicename string, after *device.Position, fn func(device.Stored) error) error
 }
 
@@ -126,7 +125,8 @@ type Presence interface {
 	// earlier answer, and the cursor of what follows ("" for nothing).
 	Sessions(ctx context.Context, tenant, devicename, cursor string, limit int) ([]device.PresenceEvent, string, error)
 
-	// Follow is Feed.Follow for the beginnings and ends of sessions.
+	// Follow is Feed.Follow for the beginnings and ends of sessions. When not all
+	// that comes after the position is kept, the error is an OutOfStream.
 	Follow(ctx context.Context, tenant, devicename string, after *device.Position, fn func(device.StoredPresence) error) error
 }
 
@@ -147,8 +147,8 @@ type Tokens interface {
 	Remove(ctx context.Context, tenant, name string) error
 }
 
-// OutOfStream is the error of a Feed asked for what was purged from the
-// stream. Everything before FirstKept is in the store.
+// OutOfStream is the error of Presence asked for what was purged: everything
+// before FirstKept.
 type OutOfStream interface {
 	error
 	FirstKept() device.Position

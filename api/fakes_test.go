@@ -336,7 +336,7 @@ func (f *fakeFeed) Follow(ctx context.Context, tenant, name string, after *devic
 	return f.follow(ctx, tenant, name, after, fn)
 }
 
-// purged is what a feed answers for a position before first.
+// purged is what presence answers for a position before first.
 type purged struct{ first device.Position }
 
 func (p purged) Error() string              { return "position is no longer in the stream" }

@@ -217,7 +217,7 @@ func TestTokenService(t *testing.T) {
 func TestRemovingATokenEndsItsStreams(t *testing.T) {
 	tokens := &fakeTokens{}
 	r := openREST(t, withTokens(tokens))
-	r.feed.follow = stream(nil, 1)
+	r.feed.follow = stream(nil)
 	subscribe := func(text string) grpc.ServerStreamingClient[pb.Message] {
 		s, err := pb.NewTelemetryServiceClient(r.conn).Subscribe(bearer(t, text), &pb.SubscribeRequest{Parent: "tenants/acme"})
 		if err == nil {

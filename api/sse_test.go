@@ -80,7 +80,7 @@ func (e *events) must() event {
 
 func TestEventsResume(t *testing.T) {
 	r := openREST(t)
-	r.feed.follow = stream(several(1, 9, 10), 1)
+	r.feed.follow = stream(several(1, 9, 10))
 	const path = "/v1/tenants/default/telemetry:subscribe"
 	ctx, cancel := context.WithCancel(t.Context())
 	first := r.events(ctx, path+"?position="+at(3))
@@ -106,7 +106,7 @@ func TestEventsResume(t *testing.T) {
 
 func TestEventsBeginAtOnceAndBeat(t *testing.T) {
 	r := openREST(t, func(c *api.Config, _ *api.Needs) { c.Heartbeat = time.Millisecond })
-	r.feed.follow = stream(nil, 1)
+	r.feed.follow = stream(nil)
 	e := r.events(t.Context(), "/v1/tenants/default/devices/dev1/telemetry:subscribe")
 	for _, want := range []string{"connected", "keep-alive", "keep-alive"} {
 		if got, err := e.next(); err != nil || got.comment != want {
@@ -153,11 +153,9 @@ func TestEventsTellOfAGap(t *testing.T) {
 	}
 }
 
-// TestEventsFromThePast: what the stream no longer has comes from the store.
 func TestEventsFromThePast(t *testing.T) {
 	r := openREST(t)
-	r.store.messages = several(1, 105, 10)
-	r.feed.follow = stream(several(1, 110, 10), 100)
+	r.feed.follow = stream(several(1, 110, 10))
 	e := r.events(t.Context(), "/v1/tenants/default/telemetry:subscribe", "Last-Event-ID", at(5))
 	for n := uint64(6); n <= 110; n++ {
 		if got := e.must(); got.id != at(n) {
@@ -235,7 +233,7 @@ func TestSlowReadersAreCut(t *testing.T) {
 
 func TestStreamsAreBounded(t *testing.T) {
 	r := openREST(t, func(c *api.Config, _ *api.Needs) { c.MaxRESTStreams = 2 })
-	r.feed.follow = stream(nil, 1)
+	r.feed.follow = stream(nil)
 	const path = "/v1/tenants/default/telemetry:subscribe"
 	ctx, cancel := context.WithCancel(t.Context())
 	r.events(ctx, path)

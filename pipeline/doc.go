@@ -6,7 +6,7 @@
 // One file is one thing that lives in JetStream: subject.go holds the only
 // subject names, streams.go the only stream settings, publish.go and
 // groupcommit.go the way in, persist.go the way to the store, feed.go the way
-// to live readers, deadletter.go what was refused, bucket.go the registry's
+// to live readers and history.go to those who begin before the stream, deadletter.go what was refused, bucket.go the registry's
 // records, mailbox.go the commands that wait for a device, commandlog.go what
 // became of them, lease.go which session of a device is the newest.
 package pipeline

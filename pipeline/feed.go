@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/device/devicepb"
@@ -11,18 +12,31 @@ import (
 
 // FeedQuery says whose messages to follow.
 type FeedQuery struct {
-	Tenant string
-	Device string // "": all of the tenant's
+	Tenant  string
+	Device  string // "": all of the tenant's
+	Channel string // "": all channels
+	Below   bool   // the channels below Channel, too
 }
 
-// Follow calls fn for every message stored after a position, in stream order,
-// and goes on with those to come until ctx ends or fn answers an error, which
-// Follow answers. With after nil it starts with the next message to be stored.
-// A position the stream does not reach back to is a *TooOldError, also when it
-// came to be that while fn was slow; one of another stream's life is a
-// *TooOldError or, when it lies in the future, Invalid. fn may block: that slows
-// only this reader.
-func (b *Belt) Follow(ctx context.Context, q FeedQuery, after *device.Position, fn func(device.Stored) error) error {
+// filter is the subjects of what is followed.
+func (q *FeedQuery) filter() []string {
+	if q.Channel == "" {
+		return telemetryFilter(q.Tenant, q.Device)
+	}
+	return channelFilter(q.Tenant, q.Device, q.Channel, q.Below)
+}
+
+// takes reports whether a message of the tenant is one to follow.
+func (q *FeedQuery) takes(m *device.Message) bool {
+	return (q.Device == "" || m.Device == q.Device) &&
+		(q.Channel == "" || m.Channel == q.Channel || q.Below && strings.HasPrefix(m.Channel, q.Channel+"/"))
+}
+
+// live calls fn for every message the stream holds after a position, in order, and
+// for those to come until ctx ends or fn answers an error, which live answers. With
+// after nil it starts with the next message to be stored. A position the stream does
+// not reach back to is a *TooOldError, also when it came to be that while fn was slow.
+func (b *Belt) live(ctx context.Context, q FeedQuery, after *device.Position, fn func(device.Stored) error) error {
 	s, err := b.rjs.Stream(ctx, TelemetryStream)
 	if err != nil {
 		return device.Wrap(device.Unavailable, "the telemetry stream cannot be read now", err)
@@ -34,13 +48,19 @@ func (b *Belt) Follow(ctx context.Context, q FeedQuery, after *device.Position, 
 			return err
 		}
 	}
-	err = b.read(ctx, TelemetryStream, next, telemetryFilter(q.Tenant, q.Device), func(r raw) error {
-		if r.fresh && r.seq > next && after != nil {
+	behind := true // the stream had more for us when it sent the message before
+	sound := 0     // messages that had come when it still held what was passed over
+	err = b.read(ctx, TelemetryStream, next, q.filter(), func(r raw) error {
+		if sound--; r.fresh {
+			sound = -1
+		}
+		if sound < 0 && (r.fresh || behind) && r.seq > next && after != nil {
 			if err := b.stillKept(ctx, epoch, next); err != nil {
 				return err
 			}
+			sound = r.waiting
 		}
-		next, after = r.seq+1, &device.Position{Epoch: epoch, Seq: r.seq}
+		next, after, behind = r.seq+1, &device.Position{Epoch: epoch, Seq: r.seq}, r.pending > 0
 		m, err := devicepb.UnmarshalMessage(r.body)
 		if err != nil || m.Tenant != q.Tenant {
 			return nil // the persister puts it with the dead letters

@@ -23,7 +23,7 @@ func collect(t testing.TB, b *Belt, q FeedQuery, after *device.Position, n int) 
 	t.Helper()
 	ctx, cancel := contextFor(t, 20*time.Second)
 	defer cancel()
-	err := b.Follow(ctx, q, after, func(s device.Stored) error {
+	err := b.live(ctx, q, after, func(s device.Stored) error {
 		if got = append(got, s); len(got) == n {
 			return errEnough
 		}
@@ -54,7 +54,7 @@ func TestFollow(t *testing.T) {
 	defer cancel()
 	live, began := make(chan device.Stored, 10), make(chan error, 1)
 	go func() {
-		began <- b.Follow(ctx, FeedQuery{Tenant: "default", Device: "live"}, nil, func(s device.Stored) error { live <- s; return nil })
+		began <- b.live(ctx, FeedQuery{Tenant: "default", Device: "live"}, nil, func(s device.Stored) error { live <- s; return nil })
 	}()
 	eventually(t, "a live reader", func() bool { // it may attach after some are stored
 		submitAll(t, b, "live", 1)
@@ -78,7 +78,7 @@ func TestFollowFromBeforeTheStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	follow := func(p device.Position) error {
-		return b.Follow(t.Context(), FeedQuery{Tenant: "default"}, &p, func(device.Stored) error { return errEnough })
+		return b.live(t.Context(), FeedQuery{Tenant: "default"}, &p, func(device.Stored) error { return errEnough })
 	}
 	for _, p := range []device.Position{{}, {Epoch: end.Epoch, Seq: 3}, {Epoch: end.Epoch - 1, Seq: 7}} {
 		var old *TooOldError

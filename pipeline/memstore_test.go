@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -22,6 +23,7 @@ type memStore struct {
 	messages []device.Stored
 	events   []device.StoredEvent
 	writes   int
+	unread   error                        // what reading answers
 	before   func(b *storage.Batch) error // may refuse a write
 	after    func(b *storage.Batch) error // may lose the answer of one
 }
@@ -66,6 +68,46 @@ func (s *memStore) Position(_ context.Context, stream string) (device.Position, 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.pos[stream], nil
+}
+
+// After implements storage.Reader.
+func (s *memStore) After(_ context.Context, q storage.AfterQuery) (page []device.Stored, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q.Limit < 1 || q.Limit > 10_000 {
+		return nil, errors.New("limit out of bounds")
+	}
+	for _, m := range s.messages {
+		if m.Tenant == q.Tenant && q.After.Before(m.Position) && len(page) < min(q.Limit, 100) {
+			page = append(page, m)
+		}
+	}
+	return page, s.unread
+}
+
+// Messages implements storage.Reader, for one device and channel; they are in the
+// order of messages, as if that were the order of arrival.
+func (s *memStore) Messages(_ context.Context, q storage.MessageQuery) (page storage.MessagePage, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var of []device.Stored
+	for _, m := range s.messages {
+		if m.Tenant == q.Tenant && m.Device == q.Device && (q.Channel == nil || m.Channel == *q.Channel) {
+			of = append(of, m)
+		}
+	}
+	end := len(of)
+	if q.Cursor != "" {
+		if end, err = strconv.Atoi(q.Cursor); err != nil {
+			return page, err
+		}
+	}
+	start := max(0, end-q.Limit)
+	if start > 0 {
+		page.Next = strconv.Itoa(start)
+	}
+	page.Messages = of[start:end]
+	return page, s.unread
 }
 
 func (s *memStore) Close() error { return nil }

@@ -28,6 +28,7 @@ type raw struct {
 	stored  time.Time
 	pending uint64 // messages behind it when it was delivered
 	fresh   bool   // the first of what was fetched together
+	waiting int    // messages that had come behind it, and wait here
 }
 
 // TooOldError means that a position is before what the stream keeps: what lies
@@ -94,7 +95,8 @@ func (b *Belt) readOnce(ctx context.Context, stream string, next uint64, filters
 			return last, err
 		}
 		fresh := true
-		for m := range batch.Messages() {
+		coming := batch.Messages()
+		for m := range coming {
 			meta, err := m.Metadata()
 			if err != nil || meta.Sequence.Consumer != delivered+1 {
 				cancel()
@@ -102,7 +104,7 @@ func (b *Belt) readOnce(ctx context.Context, stream string, next uint64, filters
 			}
 			delivered++
 			err = each(raw{subject: m.Subject(), header: m.Headers(), body: m.Data(),
-				seq: meta.Sequence.Stream, stored: meta.Timestamp.UTC(), pending: meta.NumPending, fresh: fresh})
+				seq: meta.Sequence.Stream, stored: meta.Timestamp.UTC(), pending: meta.NumPending, fresh: fresh, waiting: len(coming)})
 			fresh = false
 			if err != nil {
 				cancel()

@@ -100,6 +100,24 @@ func telemetryFilter(tenant, devicename string) []string {
 	return []string{own, own + everything}
 }
 
+// channelFilter is the subjects of a channel, and of those below it; of all devices of
+// the tenant when no device is named.
+func channelFilter(tenant, devicename, channel string, below bool) []string {
+	level := []byte("*")
+	if devicename != "" {
+		level = appendLevel(nil, devicename, subjectEscape)
+	}
+	b := appendLevel([]byte(telemetryRoot+"."), tenant, subjectEscape)
+	b = append(append(b, '.'), level...)
+	for l := range strings.SplitSeq(channel, "/") {
+		b = appendLevel(append(b, '.'), l, subjectEscape)
+	}
+	if below {
+		return []string{string(b), string(b) + everything}
+	}
+	return []string{string(b)}
+}
+
 // commandSubject is a device's mailbox.
 func commandSubject(id device.ID) string {
 	return string(appendDevice([]byte(commandRoot), id))

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,15 +15,15 @@ import (
 	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/device/devicepb"
+	"github.com/tributary-iot/tributary/storage"
 )
 
 // What a subscription may cost.
 const (
-	maxSubscriptions      = 100              // named ones of a tenant
-	maxSubscriptionName   = 256              // bytes
-	subscriptionAckWait   = 30 * time.Second // after which what a dead node's readers held is offered again
-	subscriptionPending   = 20000            // offered and not settled, by all readers of one
-	subscriptionOrphanage = time.Minute      // how long one without a name outlives a reader that is lost
+	maxSubscriptions    = 100              // named ones of a tenant
+	maxSubscriptionName = 256              // bytes
+	subscriptionAckWait = 30 * time.Second // after which what a dead node's readers held is offered again
+	subscriptionPending = 20000            // offered and not settled, by all readers of one
 )
 
 // What the consumer of a named subscription remembers besides.
@@ -34,18 +33,21 @@ const (
 	metaFloor  = "tributary-floor" // see subscription.floor
 )
 
-// Subscribe begins to read telemetry; see adapters.Applications. The subscription
-// is a consumer of TELEMETRY, durable when it has a name: the server keeps its
-// position and hands each message to one of its readers. It does not hold the
-// stream back: the stream keeps Persister.KeepBytes, and who is further behind is
-// told of a gap.
-func (b *Belt) Subscribe(ctx context.Context, q adapters.Subscription, offer func(adapters.Telemetry), lost func(error)) (adapters.Feed, error) {
+// Subscribe begins to read telemetry; see adapters.Applications. A subscription with
+// a name is a durable consumer of TELEMETRY: the server keeps its position and hands
+// each message to one of its readers. It does not hold the stream back: the stream
+// keeps PersistOptions.KeepBytes, and who is further behind is told of a gap. One
+// without a name is a reading of its own, which goes on from the store instead.
+func (b *Belt) Subscribe(ctx context.Context, store storage.Reader, q adapters.Subscription, offer func(adapters.Telemetry), lost func(error)) (adapters.Feed, error) {
 	if len(q.Name) > maxSubscriptionName {
 		return nil, device.Errorf(device.Invalid, "the subscription's name is %d bytes long, the limit is %d", len(q.Name), maxSubscriptionName)
 	}
 	stream, err := b.rjs.Stream(ctx, TelemetryStream)
 	if err != nil {
 		return nil, device.Wrap(device.Unavailable, "the telemetry stream cannot be read now", err)
+	}
+	if q.Name == "" {
+		return b.readAlone(ctx, store, q, stream.CachedInfo(), offer, lost)
 	}
 	s := &subscription{b: b, q: q, stream: stream, epoch: streamEpoch(stream.CachedInfo()), offer: offer, lost: lost,
 		wake: make(chan struct{}, 1), done: make(chan struct{}), held: map[uint64]string{}}
@@ -60,23 +62,21 @@ func (b *Belt) Subscribe(ctx context.Context, q adapters.Subscription, offer fun
 
 // open finds or makes the consumer.
 func (s *subscription) open(ctx context.Context) error {
-	if s.q.Name != "" {
-		c, err := s.stream.Consumer(ctx, subscriptionConsumer(s.q.Tenant, s.q.Name))
-		if err == nil {
-			return s.join(c)
-		}
-		if !errors.Is(err, jetstream.ErrConsumerNotFound) {
-			return device.Wrap(device.Unavailable, "the subscription cannot be read now", err)
-		}
-		if err := s.room(ctx); err != nil {
-			return err
-		}
+	c, err := s.stream.Consumer(ctx, subscriptionConsumer(s.q.Tenant, s.q.Name))
+	if err == nil {
+		return s.join(c)
+	}
+	if !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return device.Wrap(device.Unavailable, "the subscription cannot be read now", err)
+	}
+	if err := s.room(ctx); err != nil {
+		return err
 	}
 	cfg, err := s.config()
 	if err != nil {
 		return err
 	}
-	c, err := s.stream.CreateConsumer(ctx, cfg)
+	c, err = s.stream.CreateConsumer(ctx, cfg)
 	if errors.Is(err, jetstream.ErrConsumerExists) { // another reader was first
 		if c, err = s.stream.Consumer(ctx, cfg.Durable); err == nil {
 			return s.join(c)
@@ -132,18 +132,15 @@ func (s *subscription) room(ctx context.Context) error {
 // config is the consumer the subscription is.
 func (s *subscription) config() (jetstream.ConsumerConfig, error) {
 	cfg := jetstream.ConsumerConfig{
-		FilterSubjects: subscriptionFilter(&s.q), AckPolicy: jetstream.AckExplicitPolicy, AckWait: subscriptionAckWait,
-		MaxAckPending: subscriptionPending, MaxDeliver: -1, MemoryStorage: true, Replicas: 1, InactiveThreshold: subscriptionOrphanage,
-	}
-	if s.q.Name != "" {
-		cfg.Durable, cfg.MemoryStorage, cfg.Replicas = subscriptionConsumer(s.q.Tenant, s.q.Name), false, 0
-		cfg.InactiveThreshold = s.q.Keep
-		cfg.Metadata = map[string]string{metaTenant: s.q.Tenant, metaName: s.q.Name}
+		Durable: subscriptionConsumer(s.q.Tenant, s.q.Name), FilterSubjects: subscriptionFilter(&s.q),
+		AckPolicy: jetstream.AckExplicitPolicy, AckWait: subscriptionAckWait, MaxAckPending: subscriptionPending, MaxDeliver: -1,
+		InactiveThreshold: s.q.Keep, Metadata: map[string]string{metaTenant: s.q.Tenant, metaName: s.q.Name},
 	}
 	return cfg, s.start(&cfg)
 }
 
-// start says where the consumer begins.
+// start says where the consumer begins. Its place is the NATS server's, which has
+// nothing but the stream to begin in.
 func (s *subscription) start(cfg *jetstream.ConsumerConfig) error {
 	state := s.stream.CachedInfo().State
 	switch {
@@ -155,7 +152,7 @@ func (s *subscription) start(cfg *jetstream.ConsumerConfig) error {
 		next, err := feedStart(after, s.epoch, state.FirstSeq, state.LastSeq)
 		var old *TooOldError
 		if errors.As(err, &old) {
-			return device.Errorf(device.Precondition, "the stream no longer keeps what came after this position, it goes back to %s; ask the store for what is older",
+			return device.Errorf(device.Precondition, "a named subscription begins within the stream, which goes back to %s: read what is older without a name",
 				devicepb.EncodePosition(old.First))
 		}
 		if err != nil {
@@ -166,7 +163,7 @@ func (s *subscription) start(cfg *jetstream.ConsumerConfig) error {
 		cfg.DeliverPolicy = jetstream.DeliverAllPolicy
 	case !s.q.Since.IsZero():
 		if state.FirstSeq > 1 && s.q.Since.Before(state.FirstTime) {
-			return device.Errorf(device.Precondition, "the stream no longer keeps what came at that time, it goes back to %s; ask the store for what is older",
+			return device.Errorf(device.Precondition, "a named subscription begins within the stream, which goes back to %s: read what is older without a name",
 				state.FirstTime.UTC().Format(time.RFC3339))
 		}
 		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &s.q.Since
@@ -174,26 +171,6 @@ func (s *subscription) start(cfg *jetstream.ConsumerConfig) error {
 		cfg.DeliverPolicy = jetstream.DeliverNewPolicy
 	}
 	return nil
-}
-
-// subscriptionFilter is the subjects of what a subscription reads.
-func subscriptionFilter(q *adapters.Subscription) []string {
-	if q.Channel == "" {
-		return telemetryFilter(q.Tenant, q.Device)
-	}
-	level := []byte("*")
-	if q.Device != "" {
-		level = appendLevel(nil, q.Device, subjectEscape)
-	}
-	b := appendLevel([]byte(telemetryRoot+"."), q.Tenant, subjectEscape)
-	b = append(append(b, '.'), level...)
-	for l := range strings.SplitSeq(q.Channel, "/") {
-		b = appendLevel(append(b, '.'), l, subjectEscape)
-	}
-	if q.Below {
-		return []string{string(b), string(b) + everything}
-	}
-	return []string{string(b)}
 }
 
 // subscriptionPrefix begins the names of a tenant's consumers, which may hold
@@ -209,9 +186,12 @@ func hash(s string, n int) string {
 	return hex.EncodeToString(sum[:n])
 }
 
-func (s *subscription) String() string {
-	if s.q.Name == "" {
-		return fmt.Sprintf("without a name (%s)", s.consumer.CachedInfo().Name)
-	}
-	return s.q.Name
+// subscriptionFilter is the subjects of what a subscription reads.
+func subscriptionFilter(q *adapters.Subscription) []string {
+	f := feedQuery(q)
+	return f.filter()
+}
+
+func feedQuery(q *adapters.Subscription) FeedQuery {
+	return FeedQuery{Tenant: q.Tenant, Device: q.Device, Channel: q.Channel, Below: q.Below}
 }

@@ -22,7 +22,7 @@ const (
 	subscriptionMost = 256                     // messages asked for at a time
 )
 
-// subscription is one reader of a consumer of TELEMETRY.
+// subscription is one reader of a named consumer of TELEMETRY.
 type subscription struct {
 	b        *Belt
 	q        adapters.Subscription
@@ -115,7 +115,7 @@ func (s *subscription) read() error {
 		case gone(err):
 			return err
 		case err != nil:
-			s.b.log.Debug("reading a subscription goes on", "subscription", s.String(), "error", err)
+			s.b.log.Debug("reading a subscription goes on", "subscription", s.q.Name, "error", err)
 			select {
 			case <-time.After(readRetry):
 			case <-s.ctx.Done():
@@ -125,8 +125,7 @@ func (s *subscription) read() error {
 	}
 }
 
-// gone reports whether the consumer is no more: one without a name lives in the
-// server's memory, and one with a name for a time without readers.
+// gone reports whether the consumer is no more: it lives for a time without readers.
 func gone(err error) bool {
 	return errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrConsumerDoesNotExist)
 }
@@ -222,7 +221,7 @@ func (s *subscription) settle(id uint64, kind device.OutcomeKind) {
 // answer tells the server. A lost answer costs another delivery.
 func (s *subscription) answer(reply, verdict string) {
 	if err := s.b.rjs.Conn().Publish(reply, []byte(verdict)); err != nil {
-		s.b.log.Debug("the outcome of a delivery is not told", "subscription", s.String(), "error", err)
+		s.b.log.Debug("the outcome of a delivery is not told", "subscription", s.q.Name, "error", err)
 	}
 }
 
@@ -255,12 +254,7 @@ func (s *subscription) tend() {
 }
 
 // idle is how long the server keeps the consumer when nobody asks it for anything.
-func (s *subscription) idle() time.Duration {
-	if s.q.Name == "" {
-		return subscriptionOrphanage
-	}
-	return max(s.q.Keep, time.Second)
-}
+func (s *subscription) idle() time.Duration { return max(s.q.Keep, time.Second) }
 
 // stay lets the server know of a reader that wants nothing now. It asks for what
 // no message fits into, so none is delivered.
@@ -271,13 +265,9 @@ func (s *subscription) stay() {
 	}
 }
 
-// leave spares the server what nobody reads, and notes how far the readers came.
+// leave notes how far the readers came.
 func (s *subscription) leave() {
 	<-s.done
-	if s.q.Name == "" {
-		s.b.dropConsumer(TelemetryStream, s.consumer.CachedInfo().Name)
-		return
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	s.look(ctx)
@@ -285,7 +275,7 @@ func (s *subscription) leave() {
 
 // look compares how far the readers came with how far back the stream goes. The
 // server moves a consumer on without a word when what it has yet to deliver is
-// purged; so a named one notes how far it was, where the next reader finds it.
+// purged; so it is noted how far it was, where the next reader finds it.
 func (s *subscription) look(ctx context.Context) {
 	stream, err := s.stream.Info(ctx)
 	if err != nil {
@@ -306,14 +296,14 @@ func (s *subscription) look(ctx context.Context) {
 	if first := stream.State.FirstSeq; first > 0 {
 		s.floor = max(s.floor, first-1)
 	}
-	if s.q.Name == "" || s.floor == before {
+	if s.floor == before {
 		return
 	}
 	cfg := info.Config
 	cfg.Metadata = maps.Clone(cfg.Metadata)
 	cfg.Metadata[metaFloor] = strconv.FormatUint(s.floor, 10)
 	if _, err := s.b.rjs.UpdateConsumer(ctx, TelemetryStream, cfg); err != nil {
-		s.b.log.Debug("how far a subscription came is not noted", "subscription", s.String(), "error", err)
+		s.b.log.Debug("how far a subscription came is not noted", "subscription", s.q.Name, "error", err)
 	}
 }
 
@@ -321,7 +311,7 @@ func (s *subscription) look(ctx context.Context) {
 func (s *subscription) missed(floor, first uint64) {
 	s.b.metrics.missed.Inc()
 	s.b.log.Warn("a subscription was too far behind: the stream no longer keeps what it has yet to read",
-		"tenant", s.q.Tenant, "subscription", s.String(), "from", floor+1, "to", first-1)
+		"tenant", s.q.Tenant, "subscription", s.q.Name, "from", floor+1, "to", first-1)
 	token := func(seq uint64) string { return devicepb.EncodePosition(device.Position{Epoch: s.epoch, Seq: seq}) }
 	s.mu.Lock()
 	s.gap = &adapters.Gap{After: token(floor), Before: token(first)}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/storage"
 )
 
 // appReader is an application's reader in a test.
@@ -48,8 +49,13 @@ func (r *appReader) accept() {
 
 func subscribe(t testing.TB, b *Belt, q adapters.Subscription, credit int) *appReader {
 	t.Helper()
+	return subscribeWith(t, b, newMemStore(t), q, credit)
+}
+
+func subscribeWith(t testing.TB, b *Belt, store storage.Reader, q adapters.Subscription, credit int) *appReader {
+	t.Helper()
 	r := &appReader{}
-	f, err := b.Subscribe(t.Context(), q, func(m adapters.Telemetry) {
+	f, err := b.Subscribe(t.Context(), store, q, func(m adapters.Telemetry) {
 		r.mu.Lock()
 		r.got = append(r.got, m)
 		r.mu.Unlock()
@@ -139,7 +145,7 @@ func TestSubscriptionsReadOneTenantAndWhatTheyAskFor(t *testing.T) {
 	two := subscribe(t, b, adapters.Subscription{Tenant: "other", Name: "n", Keep: time.Hour, First: true, Device: "b"}, 10)
 	one.want(t, "default/b/room")
 	two.want(t, "other/b/")
-	_, err := b.Subscribe(t.Context(), adapters.Subscription{Tenant: "default", Name: "n", Keep: time.Hour, Device: "c"}, nil, nil)
+	_, err := b.Subscribe(t.Context(), nil, adapters.Subscription{Tenant: "default", Name: "n", Keep: time.Hour, Device: "c"}, nil, nil)
 	if device.CodeOf(err) != device.Conflict {
 		t.Errorf("a name that reads something else: %v", err)
 	}
@@ -259,10 +265,10 @@ func TestSubscriptionTellsOfAGap(t *testing.T) {
 	if first.Gap == nil || first.Gap.Before != first.Token || r.all()[1].Gap != nil {
 		t.Errorf("told %+v, then %+v", first.Gap, r.all()[1].Gap)
 	}
-	if _, err := b.Subscribe(t.Context(), adapters.Subscription{Tenant: "default", After: first.Gap.After}, nil, nil); device.CodeOf(err) != device.Precondition {
+	if _, err := b.Subscribe(t.Context(), nil, adapters.Subscription{Tenant: "default", Name: "new", Keep: time.Hour, After: first.Gap.After}, nil, nil); device.CodeOf(err) != device.Precondition {
 		t.Errorf("beginning before the stream: %v", err)
 	}
-	if _, err := b.Subscribe(t.Context(), adapters.Subscription{Tenant: "default", Since: time.Now().Add(-time.Hour)}, nil, nil); device.CodeOf(err) != device.Precondition {
+	if _, err := b.Subscribe(t.Context(), nil, adapters.Subscription{Tenant: "default", Name: "new", Keep: time.Hour, Since: time.Now().Add(-time.Hour)}, nil, nil); device.CodeOf(err) != device.Precondition {
 		t.Errorf("beginning at a time before the stream: %v", err)
 	}
 }
@@ -309,11 +315,11 @@ func TestTooManySubscriptions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := b.Subscribe(t.Context(), adapters.Subscription{Tenant: "full", Name: "more", Keep: time.Hour}, nil, nil); device.CodeOf(err) != device.Busy {
+	if _, err := b.Subscribe(t.Context(), nil, adapters.Subscription{Tenant: "full", Name: "more", Keep: time.Hour}, nil, nil); device.CodeOf(err) != device.Busy {
 		t.Errorf("one above the limit: %v", err)
 	}
 	subscribe(t, b, adapters.Subscription{Tenant: "roomy", Name: "more", Keep: time.Hour}, 0)
-	if _, err := b.Subscribe(t.Context(), adapters.Subscription{Tenant: "roomy", Name: strings.Repeat("n", 300)}, nil, nil); device.CodeOf(err) != device.Invalid {
+	if _, err := b.Subscribe(t.Context(), nil, adapters.Subscription{Tenant: "roomy", Name: strings.Repeat("n", 300)}, nil, nil); device.CodeOf(err) != device.Invalid {
 		t.Errorf("a long name: %v", err)
 	}
 }

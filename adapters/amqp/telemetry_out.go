@@ -100,9 +100,9 @@ func keepFor(source *wire.Source) time.Duration {
 }
 
 func (l *outLink) offerTelemetry(generation int, t adapters.Telemetry) {
-	c := l.s.c
+	c, tell := l.s.c, t.Settle // t is not kept
 	settle := func(o device.Outcome, done func(error)) {
-		t.Settle(o.Kind)
+		tell(o.Kind)
 		if done != nil {
 			done(nil)
 		}

@@ -11,7 +11,7 @@ var _ adapters.Applications = gate{}
 
 // Subscribe implements adapters.Applications.
 func (g gate) Subscribe(ctx context.Context, s adapters.Subscription, offer func(adapters.Telemetry), lost func(error)) (adapters.Feed, error) {
-	return g.belt.Subscribe(ctx, s, offer, lost)
+	return g.belt.Subscribe(ctx, g.store, s, offer, lost)
 }
 
 // SendCommand implements adapters.Applications.

@@ -10,6 +10,7 @@ import (
 	"github.com/tributary-iot/tributary/pipeline"
 	"github.com/tributary-iot/tributary/presence"
 	"github.com/tributary-iot/tributary/registry"
+	"github.com/tributary-iot/tributary/storage"
 )
 
 // gate is the adapters' door to the house: the registry says who somebody is,
@@ -18,6 +19,7 @@ import (
 type gate struct {
 	registry *registry.Registry
 	belt     *pipeline.Belt
+	store    storage.Reader
 	commands *command.Service
 	presence *presence.Service
 }

@@ -81,7 +81,7 @@ func (h *house) open(ctx context.Context) (err error) {
 		return err
 	}
 	common := doorConfig{maxMessageBytes: belt.MaxMessageBytes(), topics: topics}
-	g := gate{registry: devices, belt: belt, commands: commands, presence: here}
+	g := gate{registry: devices, belt: belt, store: store, commands: commands, presence: here}
 	if err := h.openDoors(g, common); err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (h *house) open(ctx context.Context) (err error) {
 	}
 	needs := api.Needs{
 		Devices: devices, Commands: commands, Reader: store,
-		Feed: liveFeed{belt}, Presence: sessionList{sessions}, Tokens: tokens, Barrier: store.barrier, Batches: batches, DeadLetters: letterBox{belt}, Bridges: bridges,
+		Feed: telemetryFeed{belt, store}, Presence: sessionList{sessions}, Tokens: tokens, Barrier: store.barrier, Batches: batches, DeadLetters: letterBox{belt}, Bridges: bridges,
 	}
 	rest, err := h.openAPI(needs)
 	if err != nil {

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/Azure/go-amqp"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -14,7 +16,8 @@ import (
 )
 
 // TestTailFromThePast: `tail --from` of all devices, from a position that was
-// purged from the stream, shows every message once and in order, while more come.
+// purged from the stream, shows every message once and in order, while more come. So do
+// receivers over AMQP.
 func TestTailFromThePast(t *testing.T) {
 	t.Parallel()
 	url, data := startNATS(t, true), t.TempDir()
@@ -35,6 +38,11 @@ func TestTailFromThePast(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	session := s.amqpSession("", "") // AMQP's receivers read the same way
+	from := func(value any) *amqp.Receiver {
+		return receiveFrom(t, session, "telemetry", &amqp.ReceiverOptions{Credit: 20, Filters: []amqp.LinkFilter{amqp.NewLinkFilter("tributary:from", 0, value)}})
+	}
+	slow := from("now") // it takes the first 20, and the rest when the stream has lost them
 	for n := range before {
 		send(n)
 	}
@@ -62,9 +70,19 @@ func TestTailFromThePast(t *testing.T) {
 		l := parseLines[line](t, lines.Text())[0]
 		got = append(got, string(l.Measurements[0].IntValue+l.Measurements[0].DoubleValue))
 	}
-	for n := 1; n < before+after; n++ {
+	for n := range before + after {
 		want = append(want, fmt.Sprint(n))
 	}
+	for name, r := range map[string]*amqp.Receiver{"a slow receiver": slow, "one from a position": from(first.Position), "one from a time": from(time.Unix(0, 0))} {
+		all := want
+		if name == "one from a position" {
+			all = want[1:]
+		}
+		for _, n := range all {
+			taken(t, r, `{"n":`+n+`}`)
+		}
+	}
+	want = want[1:]
 	if !slices.Equal(got, want) {
 		t.Errorf("tail shows %d messages, want %d: %v", len(got), len(want), got)
 	}

@@ -7,16 +7,20 @@ import (
 	"github.com/tributary-iot/tributary/api"
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/pipeline"
+	"github.com/tributary-iot/tributary/storage"
 )
 
-// liveFeed is the API's view of the telemetry stream.
-type liveFeed struct{ belt *pipeline.Belt }
+// telemetryFeed is the API's view of the telemetry stream.
+type telemetryFeed struct {
+	belt  *pipeline.Belt
+	store storage.Reader // has what the stream no longer keeps
+}
 
-var _ api.Feed = liveFeed{}
+var _ api.Feed = telemetryFeed{}
 
 // Follow implements api.Feed.
-func (f liveFeed) Follow(ctx context.Context, tenant, devicename string, after *device.Position, fn func(device.Stored) error) error {
-	return f.belt.Follow(ctx, pipeline.FeedQuery{Tenant: tenant, Device: devicename}, after, fn)
+func (f telemetryFeed) Follow(ctx context.Context, tenant, devicename string, after *device.Position, fn func(device.Stored) error) error {
+	return f.belt.Follow(ctx, f.store, pipeline.FeedQuery{Tenant: tenant, Device: devicename}, after, fn)
 }
 
 // sessionList is the API's view of who is connected.
