@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"context"
 	"strconv"
 	"time"
 
@@ -29,23 +30,19 @@ func (c *conn) command(in *wire.Message, to route, done func(error)) error {
 	if err != nil {
 		return err
 	}
-	release := func() {}
-	var answers *replyNode
-	if in.ReplyTo != "" {
-		if answers, err = c.server.replies.find(to.id.Tenant, in.ReplyTo); err != nil {
-			return err
-		}
-		if release, err = answers.await(); err != nil {
-			return err
-		}
-	}
 	correlation := in.CorrelationID
 	if correlation == nil {
 		correlation = in.MessageID
 	}
+	replyTo := in.ReplyTo
 	c.inOrder(func() {
 		ctx, cancel := c.background()
 		defer cancel()
+		answers, release, err := c.answersTo(ctx, to.id.Tenant, replyTo)
+		if err != nil {
+			done(err)
+			return
+		}
 		record, err := c.server.apps.SendCommand(ctx, cmd)
 		done(err)
 		if err != nil || answers == nil {
@@ -58,6 +55,17 @@ func (c *conn) command(in *wire.Message, to route, done func(error)) error {
 		}()
 	})
 	return nil
+}
+
+// answersTo finds where the answers to a command go, and counts it there until
+// released; nil when nobody wants any.
+func (c *conn) answersTo(ctx context.Context, tenant, replyTo string) (answerer, func(), error) {
+	if replyTo == "" {
+		return nil, func() {}, nil
+	}
+	answers := c.server.answerer(tenant, replyTo)
+	release, err := answers.await(ctx)
+	return answers, release, err
 }
 
 // sender is who asks, for a command's trail.
@@ -97,18 +105,18 @@ func (c *conn) inOrder(f func()) {
 
 // follow tells the receiver of the answers that the command is QUEUED, and how it
 // ended.
-func (c *conn) follow(n *replyNode, r device.CommandRecord, correlation any) {
+func (c *conn) follow(n answerer, r device.CommandRecord, correlation any) {
 	c.tell(n, &r, correlation)
 	if ended(&r) {
 		return
 	}
-	err := c.server.apps.WatchCommand(n.ctx, r.Command.ForDevice(), r.Command.ID, func(now device.CommandRecord) error {
+	err := c.server.apps.WatchCommand(n.context(), r.Command.ForDevice(), r.Command.ID, func(now device.CommandRecord) error {
 		if ended(&now) {
 			c.tell(n, &now, correlation)
 		}
 		return nil
 	})
-	if err != nil && n.ctx.Err() == nil {
+	if err != nil && n.context().Err() == nil {
 		c.metrics.repliesDropped.Inc()
 		c.log.Debug("the end of a command is not told", "command", r.Command.ID, "error", err)
 	}
@@ -116,19 +124,21 @@ func (c *conn) follow(n *replyNode, r device.CommandRecord, correlation any) {
 
 func ended(r *device.CommandRecord) bool { return r.Last().State.Terminal(r.Command.OneWay) }
 
-func (c *conn) tell(n *replyNode, r *device.CommandRecord, correlation any) {
-	data, err := fromRecord(r, correlation)
-	if err == nil {
-		err = n.put(parcel{data: data, counter: c.metrics.repliesOut, settle: func(_ device.Outcome, done func(error)) {
-			if done != nil {
-				done(nil)
-			}
-		}})
-	}
-	if err != nil {
+func (c *conn) tell(n answerer, r *device.CommandRecord, correlation any) {
+	failed := func(err error) {
 		c.metrics.repliesDropped.Inc()
 		c.log.Debug("an answer is dropped", "command", r.Command.ID, "error", err)
 	}
+	data, err := fromRecord(r, correlation)
+	if err != nil {
+		failed(err)
+		return
+	}
+	n.tell(parcel{data: data, counter: c.metrics.repliesOut, settle: func(_ device.Outcome, done func(error)) {
+		if done != nil {
+			done(nil)
+		}
+	}}, failed)
 }
 
 // toCommand makes a command of an application's message: its subject is the name.

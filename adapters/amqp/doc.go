@@ -8,7 +8,7 @@
 // interleaved transfers, settled and unsettled deliveries, either side settling
 // second, links stolen by name within a connection, the anonymous terminus
 // (OASIS anonterm 1.0). Refused in the protocol's words: TLS inside the
-// connection, transactions, senders to dynamic nodes. Links are not resumed: the
+// connection, transactions, dynamic targets. Links are not resumed: the
 // map of unsettled deliveries is always empty, and a resumed delivery is passed
 // over. docs/amqp.md has every requirement with the test that holds it.
 //
@@ -37,7 +37,7 @@
 //     status (HTTP-like; 200 when left out).
 //
 //   - A receiver from a dynamic node gets an address of its own, $reply/…, at
-//     which peers of its tenant on this server reach it; they settle end to end.
+//     which peers of its tenant reach it, at any node; they settle end to end.
 //
 // # What an application sees
 //

@@ -83,8 +83,13 @@ func (l *inLink) resolve(t wire.Target) error {
 	}
 	l.at = t.Address.Value
 	var err error
-	l.to, err = l.s.c.resolve(l.at)
-	return err
+	c := l.s.c
+	if l.to, err = c.resolve(l.at); err != nil || l.to.node != dynamic {
+		return err
+	}
+	ctx, cancel := c.background()
+	defer cancel()
+	return c.server.exists(ctx, l.to.id.Tenant, l.at)
 }
 
 // route is an address as it is meant for this peer.
@@ -104,8 +109,7 @@ func (c *conn) resolve(at string) (to route, err error) {
 		return to, c.toCommands(&to)
 	case dynamic:
 		to.id = c.principal.ID
-		_, err = c.server.replies.find(to.id.Tenant, at)
-		return to, err
+		return to, nil
 	}
 	to.id, to.via, err = c.principal.SpeakFor(to.device)
 	return to, err

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/adapters/amqp/wire"
 	"github.com/tributary-iot/tributary/device"
 )
@@ -16,11 +17,21 @@ const replyRoot = "$reply/"
 // maxReplyBytes is the bytes of answers a reply node holds at most.
 const maxReplyBytes = 4 << 20
 
-// replies is where answers go: nodes in memory, each fed to one link. A node is
-// its tenant's, and nobody else finds it.
+// replies is where answers go: nodes in memory, each fed to one link, and through the
+// house those of other servers. A node is its tenant's, and nobody else finds it.
 type replies struct {
+	far adapters.Replies // nil: there are no others
+
 	mu    sync.Mutex
 	nodes map[replyKey]*replyNode
+	away  map[replyKey]int // commands whose answers go to another server
+}
+
+// answerer is where the answers to a command go.
+type answerer interface {
+	tell(p parcel, failed func(error))
+	await(ctx context.Context) (release func(), err error) // counts one more command, until released
+	context() context.Context                              // ends when nobody is there to be told
 }
 
 type replyKey struct{ tenant, address string }
@@ -32,6 +43,7 @@ type replyNode struct {
 	all    *replies
 	offer  func(parcel)
 	stolen func()          // the link is told that a newer one has taken its address
+	leave  func()          // the other servers know of it no more
 	ctx    context.Context // ends with the node
 
 	cancel context.CancelFunc
@@ -49,7 +61,7 @@ type replyNode struct {
 // section 5.3).
 func (l *outLink) dynamic() *wire.Source {
 	at := replyRoot + rand.Text()
-	l.source = func(generation int) (supply, error) { return l.reply(at, generation), nil }
+	l.source = func(generation int) (supply, error) { return l.reply(at, generation) }
 	return &wire.Source{Address: wire.Some(at), Dynamic: true, ExpiryPolicy: "link-detach"}
 }
 
@@ -70,17 +82,20 @@ func (l *outLink) answers(from address, at string) error {
 		return device.Errorf(device.Invalid, "%q names nobody: receive from {application}/responses", at)
 	}
 	l.source = func(generation int) (supply, error) {
-		return l.reply(replyAddress(device.ID{Device: name}), generation), nil
+		return l.reply(replyAddress(device.ID{Device: name}), generation)
 	}
 	return nil
 }
 
-func (l *outLink) reply(at string, generation int) supply {
+func (l *outLink) reply(at string, generation int) (supply, error) {
 	c := l.s.c
-	n := &replyNode{key: replyKey{c.principal.ID.Tenant, at}, window: c.cfg.ReplyWindow, all: &c.server.replies, held: map[uint64]func(device.Outcome, func(error)){}}
+	n := &replyNode{key: replyKey{c.principal.ID.Tenant, at}, window: c.cfg.ReplyWindow, all: &c.server.replies, leave: func() {}, held: map[uint64]func(device.Outcome, func(error)){}}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.offer = func(p parcel) { l.offer(generation, p) }
 	n.stolen = func() { l.cut(generation, errStolen) }
+	if err := n.listen(c); err != nil {
+		return nil, err
+	}
 	n.all.mu.Lock()
 	older := n.all.nodes[n.key]
 	if n.all.nodes == nil {
@@ -91,18 +106,14 @@ func (l *outLink) reply(at string, generation int) supply {
 	if older != nil {
 		go older.stolen()
 	}
-	return n
+	return n, nil
 }
 
-// find answers the node of an address, or NotFound.
-func (r *replies) find(tenant, at string) (*replyNode, error) {
-	at = strings.TrimPrefix(at, "/")
+// find answers the node of an address at this server, or nil.
+func (r *replies) find(tenant, at string) *replyNode {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if n := r.nodes[replyKey{tenant, at}]; n != nil {
-		return n, nil
-	}
-	return nil, device.Errorf(device.NotFound, "nobody receives from %.300q at this server", at)
+	return r.nodes[replyKey{tenant, strings.TrimPrefix(at, "/")}]
 }
 
 // Request implements supply.
@@ -127,6 +138,7 @@ func (n *replyNode) Detach(reason string) {
 		delete(n.all.nodes, n.key)
 	}
 	n.all.mu.Unlock()
+	n.leave()
 	n.cancel()
 	n.mu.Lock()
 	held := n.held
@@ -163,6 +175,13 @@ func (n *replyNode) put(p parcel) error {
 	}
 	n.pump()
 	return nil
+}
+
+// tell implements answerer.
+func (n *replyNode) tell(p parcel, failed func(error)) {
+	if err := n.put(p); err != nil {
+		failed(err)
+	}
 }
 
 func (n *replyNode) keep(p parcel) error {
@@ -207,8 +226,8 @@ func (n *replyNode) take() (p parcel, ok bool) {
 	return p, true
 }
 
-// await counts one more command whose answers go here, until released.
-func (n *replyNode) await() (release func(), err error) {
+// await implements answerer.
+func (n *replyNode) await(context.Context) (release func(), err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.awaits >= n.window {
@@ -222,12 +241,20 @@ func (n *replyNode) await() (release func(), err error) {
 	}, nil
 }
 
+// context implements answerer.
+func (n *replyNode) context() context.Context { return n.ctx }
+
 // relay gives a message as it is to the link of a dynamic node. What becomes of
 // it there is what its sender is told: the peers settle end to end.
 func (c *conn) relay(d *delivery, to string, done func(error)) error {
-	n, err := c.server.replies.find(c.principal.ID.Tenant, to)
-	if err != nil {
-		return err
+	tenant, all := c.principal.ID.Tenant, &c.server.replies
+	n := all.find(tenant, to)
+	if n == nil && all.far == nil {
+		return nobody(to)
+	}
+	if n == nil {
+		all.far.Send(tenant, strings.TrimPrefix(to, "/"), d.data, done)
+		return nil
 	}
 	return n.put(parcel{data: d.data, counter: c.metrics.repliesOut, settle: func(o device.Outcome, confirm func(error)) {
 		done(relayed(o))

@@ -23,6 +23,9 @@ type Server struct {
 	conns    map[*conn]struct{}
 	stopping bool
 	running  sync.WaitGroup // connections
+
+	ctx    context.Context // ends when the server has stopped
+	cancel context.CancelFunc
 }
 
 var _ adapters.Adapter = (*Server)(nil)
@@ -44,8 +47,11 @@ func Open(cfg Config, gate adapters.Gate) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	apps, _ := gate.(adapters.Applications)
-	return &Server{cfg: cfg, gate: gate, apps: apps, metrics: m, listener: l, conns: map[*conn]struct{}{}}, nil
+	s := &Server{cfg: cfg, gate: gate, metrics: m, listener: l, conns: map[*conn]struct{}{}}
+	s.apps, _ = gate.(adapters.Applications)
+	s.replies.far, _ = gate.(adapters.Replies)
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
 }
 
 // Addrs implements adapters.Adapter.
@@ -90,6 +96,7 @@ func (s *Server) ServeConn(nc net.Conn) {
 // for its messages to be stored, tells their outcomes, gives its commands back
 // and closes with amqp:connection:forced.
 func (s *Server) Shutdown(ctx context.Context) error {
+	defer s.cancel()
 	s.mu.Lock()
 	s.stopping = true
 	_ = s.listener.Close() // the second time answers an error of no interest

@@ -7,7 +7,10 @@ import (
 	"github.com/tributary-iot/tributary/device"
 )
 
-var _ adapters.Applications = gate{}
+var (
+	_ adapters.Applications = gate{}
+	_ adapters.Replies      = gate{}
+)
 
 // Subscribe implements adapters.Applications.
 func (g gate) Subscribe(ctx context.Context, s adapters.Subscription, offer func(adapters.Telemetry), lost func(error)) (adapters.Feed, error) {

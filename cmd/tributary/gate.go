@@ -17,6 +17,7 @@ import (
 // the belt takes telemetry and refusals, the command service takes sessions and
 // answers.
 type gate struct {
+	pipeline.Replies
 	registry *registry.Registry
 	belt     *pipeline.Belt
 	store    storage.Reader

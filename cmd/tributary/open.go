@@ -81,7 +81,7 @@ func (h *house) open(ctx context.Context) (err error) {
 		return err
 	}
 	common := doorConfig{maxMessageBytes: belt.MaxMessageBytes(), topics: topics}
-	g := gate{registry: devices, belt: belt, store: store, commands: commands, presence: here}
+	g := gate{Replies: belt.Replies(), registry: devices, belt: belt, store: store, commands: commands, presence: here}
 	if err := h.openDoors(g, common); err != nil {
 		return err
 	}
