@@ -34,8 +34,8 @@ type member struct {
 	credit  int
 	subs    map[string]*subscription
 	lines   [sources]line
-	reading bool                 // somebody reads for it alone
-	before  *device.SessionState // of the door in an earlier stay, until the first Request
+	reading bool                                // somebody reads for it alone
+	before  atomic.Pointer[device.SessionState] // of the door in an earlier stay, until the door has it: its first Save or Request
 }
 
 // line is a member's place in one source.
@@ -241,7 +241,7 @@ func (m *member) Request(n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.credit += n
-	m.before = nil
+	m.before.Store(nil)
 	m.drain()
 	m.more.Broadcast()
 	m.wakeReader()

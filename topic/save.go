@@ -18,6 +18,7 @@ type saving struct {
 
 // Save implements adapters.Member.
 func (m *member) Save(done func(error)) {
+	m.before.Store(nil)
 	if !m.kept() {
 		if done != nil {
 			done(nil)

@@ -109,7 +109,7 @@ func (m *member) beginOnce(ctx context.Context) (adapters.Joined, error) {
 			return adapters.Joined{}, err
 		}
 		joined.State, joined.Subscriptions = old.State, old.Subscriptions
-		m.before = &old.State
+		m.before.Store(&old.State)
 	}
 	switch {
 	case m.kept() || m.in.Will != nil:
@@ -208,7 +208,10 @@ func (m *member) resume(ctx context.Context, r *device.SessionRecord) error {
 		}
 	}
 	for _, sub := range r.Subscriptions {
-		if err := m.put(ctx, sub, nil, false); err != nil {
+		m.mu.Lock()
+		old := m.subs[sub.Filter] // of a try before this one
+		m.mu.Unlock()
+		if err := m.put(ctx, sub, old, false); err != nil {
 			return err
 		}
 	}
@@ -232,9 +235,9 @@ func (m *member) record(of *device.SessionRecord) *device.SessionRecord {
 	for _, sub := range m.subs {
 		r.Subscriptions = append(r.Subscriptions, sub.Subscription)
 	}
-	switch {
-	case m.before != nil:
-		r.State = *m.before
+	switch before := m.before.Load(); {
+	case before != nil:
+		r.State = *before
 	case m.recorded:
 		r.State = m.in.State()
 	}

@@ -20,8 +20,10 @@ type house struct {
 	records topictest.Records
 }
 
-func (h *house) node(name string) *Service {
-	s, err := New(Config{TendEvery: 5 * time.Millisecond, AskTimeout: patience}, &h.log, h.records.Node(name), &topictest.Commands{})
+func (h *house) node(name string) *Service { return h.nodeOn(h.records.Node(name)) }
+
+func (h *house) nodeOn(records Sessions) *Service {
+	s, err := New(Config{TendEvery: 5 * time.Millisecond, AskTimeout: patience}, &h.log, records, &topictest.Commands{})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -197,6 +199,61 @@ func TestSessionEnds(t *testing.T) {
 	h.until("its time is over", func() bool { return ended(h.records.Get(clientKey), time.Now()) })
 	if st := h.join(s, nil); st.joined.Present {
 		t.Error("a session that was over goes on")
+	}
+}
+
+// TestGoesOnWithWhatTheDoorKnows: what the door has begun since it came in is
+// written down, though it has not asked for anything yet: an identifier that is
+// given to a message left over from before must not be forgotten again.
+func TestGoesOnWithWhatTheDoorKnows(t *testing.T) {
+	h := &house{t: t}
+	s := h.node("a")
+	one := h.join(s, nil)
+	one.subscribe(t, "t", 2)
+	one.state.Outgoing = []device.Outgoing{{Ref: device.Ref{Source: device.SourceTopics, Seq: 1}, QoS: 2}}
+	one.Leave(time.Hour, true)
+	two := h.join(s, nil)
+	two.mu.Lock()
+	two.state.Outgoing = []device.Outgoing{{ID: 7, Ref: two.state.Outgoing[0].Ref, QoS: 2}}
+	two.mu.Unlock()
+	two.save(t)
+	h.records.Kill("a")
+	three := h.join(h.node("b"), nil)
+	if out := three.joined.State.Outgoing; len(out) != 1 || out[0].ID != 7 {
+		t.Errorf("%+v", out)
+	}
+}
+
+// contested is records somebody else writes first, once.
+type contested struct {
+	Sessions
+	lost bool
+}
+
+func (c *contested) Save(ctx context.Context, r *device.SessionRecord, rev uint64) (uint64, error) {
+	if !c.lost {
+		c.lost = true
+		return 0, device.Errorf(device.Conflict, "somebody else was first")
+	}
+	return c.Sessions.Save(ctx, r, rev)
+}
+
+// TestJoinContested: a session whose record changes while it comes in has each
+// subscription once.
+func TestJoinContested(t *testing.T) {
+	h := &house{t: t}
+	one := h.join(h.node("a"), nil)
+	one.subscribe(t, "t", 1)
+	one.Leave(time.Hour, true)
+	s := h.nodeOn(&contested{Sessions: h.records.Node("b")})
+	two := h.join(s, nil)
+	tree := &s.tenantIf("default").tree
+	if n := len(tree.match("t", nil)); n != 1 {
+		t.Errorf("the tree has the subscription %d times", n)
+	}
+	two.Leave(0, true)
+	if n := len(tree.match("t", nil)); n != 0 {
+		t.Errorf("the tree has the subscription %d times after it is gone", n)
 	}
 }
 
