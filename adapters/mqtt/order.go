@@ -68,6 +68,13 @@ func (s *session) send1(c device.Command, answer *device.Publication) error {
 	}
 }
 
+// takesTurns reports whether something given to inTurn is not done yet.
+func (s *session) takesTurns() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.turns) > 0
+}
+
 // inTurn runs f after what was given to it before, elsewhere: the commands of
 // a connection are made in the order in which they came.
 func (s *session) inTurn(f func()) {

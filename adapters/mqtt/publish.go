@@ -162,7 +162,7 @@ func (s *session) telemetry(p *packet.Publish, r route, a *pending) error {
 	if p.Retain && s.srv.cfg.Topics != nil {
 		return s.retainedTelemetry(m, p, r, a)
 	}
-	if a.again {
+	if a.twice {
 		return s.unlessPublished(a, device.SourceTelemetry, telemetryTopic(r), m.Key, a.done, func() error { return s.srv.gate.Submit(m, a.done) })
 	}
 	return s.srv.gate.Submit(m, a.done)

@@ -76,16 +76,21 @@ func sourceOf(k kind) device.Source {
 }
 
 // unlessPublished publishes a message, unless it is one of an earlier connection
-// that was published there: nobody knows what became of those.
+// that was published there: nobody knows what became of those. What came after
+// one that is looked for waits for it (4.6).
 func (s *session) unlessPublished(a *pending, src device.Source, topic, mark string, done func(error), publish func() error) error {
-	if !a.again {
+	if !a.again && (!a.twice || !s.takesTurns()) {
 		return publish()
 	}
-	after := a.after
+	again, after := a.again, a.after
 	s.inTurn(func() {
 		ctx, cancel := context.WithTimeout(s.srv.ctx, s.srv.cfg.ConnectTimeout)
 		defer cancel()
-		found, err := s.srv.cfg.Topics.Published(ctx, src, s.who.ID.Tenant, topic, mark, after)
+		var found bool
+		var err error
+		if again {
+			found, err = s.srv.cfg.Topics.Published(ctx, src, s.who.ID.Tenant, topic, mark, after)
+		}
 		if err == nil && !found {
 			if err = publish(); err == nil {
 				return // done tells

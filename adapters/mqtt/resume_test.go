@@ -1,8 +1,10 @@
 package mqtt_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/tributary-iot/tributary/adapters/mqtt"
 	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
 	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/topic"
 )
 
 // stay connects a client whose session is to outlive the connection by an hour
@@ -286,4 +289,60 @@ func TestReconnectWhileStoring(t *testing.T) {
 	if len(h.ch) != 0 {
 		t.Error("it was handed on twice")
 	}
+}
+
+// slowLog fails its first Append, and finds nothing before it is told to.
+type slowLog struct {
+	topic.Log
+	failed atomic.Bool
+	find   chan struct{}
+}
+
+func (l *slowLog) Append(p *device.Publication, done func(uint64, error)) error {
+	if l.failed.CompareAndSwap(false, true) {
+		return device.Errorf(device.Unavailable, "not now")
+	}
+	return l.Log.Append(p, done)
+}
+
+func (l *slowLog) Find(ctx context.Context, src device.Source, tenant, topic, mark string, after uint64) (bool, error) {
+	<-l.find
+	return l.Log.Find(ctx, src, tenant, topic, mark, after)
+}
+
+// TestRepeatKeepsItsPlace: what follows a message that is looked for, since its
+// client sends it again, does not overtake it (4.6).
+func TestRepeatKeepsItsPlace(t *testing.T) {
+	both(t, func(t *testing.T, v packet.Version) {
+		log := &slowLog{find: make(chan struct{})}
+		b := newHouse(&adaptertest.Gate{})
+		b.wrap = func(l topic.Log, s topic.Sessions) (topic.Log, topic.Sessions) {
+			log.Log = l
+			return log, s
+		}
+		b = b.door(t, mqtt.Config{}, "a")
+		p := b.stay(t, v, "pub", false, false)
+		p.send(message(1, 2, "t", "first"))
+		p.wantEnd(packet.ServerBusy)
+		b.lose(t, p, "pub")
+		q := b.stay(t, v, "pub", false, true)
+		again := message(1, 2, "t", "first")
+		again.Dup = true
+		q.send(again, message(2, 2, "t", "second"))
+		key := device.SessionKey{Principal: device.ID{Tenant: "default", Device: "pub"}, Client: "pub"}
+		poll(t, "the second is written down", func() bool { return len(b.records.Get(key).State.Incoming) == 2 })
+		for range 20 { // time to overtake
+			q.wantSilence()
+			time.Sleep(time.Millisecond)
+		}
+		close(log.find)
+		q.wantKind(packet.PUBREC, 1, packet.Success)
+		q.wantKind(packet.PUBREC, 2, packet.Success)
+		for seq, want := range []string{"first", "second"} {
+			got, err := b.log.Get(t.Context(), device.Ref{Source: device.SourceTopics, Seq: uint64(seq + 1)})
+			if err != nil || string(got.Payload) != want {
+				t.Errorf("%d: %+v, %v", seq+1, got, err)
+			}
+		}
+	})
 }

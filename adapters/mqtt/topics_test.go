@@ -25,7 +25,8 @@ type broker struct {
 	log      *topictest.Log
 	records  *topictest.Records
 	commands *topictest.Commands
-	kill     func() // as the node's death would
+	kill     func()                                                      // as the node's death would
+	wrap     func(topic.Log, topic.Sessions) (topic.Log, topic.Sessions) // of the next door; nil: as they are
 	metrics  *prometheus.Registry
 }
 
@@ -42,7 +43,12 @@ func (b *broker) subscriptions() int {
 
 func serveTopics(t testing.TB, cfg mqtt.Config, gate *adaptertest.Gate) *broker {
 	t.Helper()
-	return (&broker{gate: gate, log: &topictest.Log{}, records: &topictest.Records{}, commands: &topictest.Commands{}}).door(t, cfg, "a")
+	return newHouse(gate).door(t, cfg, "a")
+}
+
+// newHouse is what nodes share.
+func newHouse(gate *adaptertest.Gate) *broker {
+	return &broker{gate: gate, log: &topictest.Log{}, records: &topictest.Records{}, commands: &topictest.Commands{}}
 }
 
 // door is a door on another node of the same house.
@@ -51,7 +57,12 @@ func (b *broker) door(t testing.TB, cfg mqtt.Config, node string) *broker {
 	next := *b
 	b = &next
 	b.metrics = prometheus.NewRegistry()
-	topics, err := topic.New(topic.Config{TendEvery: 5 * time.Millisecond, Registerer: b.metrics}, b.log, b.records.Node(node), b.commands)
+	var log topic.Log = b.log
+	var sessions topic.Sessions = b.records.Node(node)
+	if b.wrap != nil {
+		log, sessions = b.wrap(log, sessions)
+	}
+	topics, err := topic.New(topic.Config{TendEvery: 5 * time.Millisecond, Registerer: b.metrics}, log, sessions, b.commands)
 	if err != nil {
 		t.Fatal(err)
 	}
