@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"sync"
 	"time"
-
-	"github.com/Azure/go-amqp"
 )
 
 const (
@@ -20,33 +18,19 @@ const (
 
 // loadAMQP sends unsettled transfers and waits for accepted.
 func loadAMQP(ctx context.Context, addr string, _ Options) (result, error) {
-	return sendAMQP(ctx, addr, amqp.SASLTypeAnonymous(), func(name string) string { return name + "/telemetry/line" })
+	return sendAMQP(ctx, addr, amqpSASL{mechanism: "ANONYMOUS"}, func(name string) string { return name + "/telemetry/line" })
 }
 
 // sendAMQP sends to the target of each connection's name.
-func sendAMQP(ctx context.Context, addr string, sasl amqp.SASLType, target func(name string) string) (result, error) {
+func sendAMQP(ctx context.Context, addr string, sasl amqpSASL, target func(name string) string) (result, error) {
 	return fanOut(ctx, amqpConnections, func(ctx context.Context, i int) (result, error) {
 		name := fmt.Sprintf("bench-%d", i)
-		conn, err := amqp.Dial(ctx, "amqp://"+addr, &amqp.ConnOptions{ContainerID: name, SASLType: sasl})
+		c, err := dialAMQP(ctx, addr, name, target(name), sasl)
 		if err != nil {
 			return result{}, err
 		}
-		defer conn.Close()
-		session, err := conn.NewSession(ctx, nil)
-		if err != nil {
-			return result{}, err
-		}
-		sender, err := session.NewSender(ctx, target(name), nil)
-		if err != nil {
-			return result{}, err
-		}
-		contentType := "application/json"
-		return inFlight(ctx, amqpInFlight, func(ctx context.Context, slot, n int) error {
-			m := amqp.NewMessage(payload(i, n))
-			m.Header = &amqp.MessageHeader{Durable: true}
-			m.Properties = &amqp.MessageProperties{ContentType: &contentType}
-			return sender.Send(ctx, m, nil)
-		})
+		defer c.conn.Close()
+		return c.publish(ctx, amqpInFlight, payloads(i))
 	})
 }
 

@@ -67,10 +67,7 @@ func (c *mqttConn) publish(ctx context.Context, connection int, o Options) (resu
 	sent := make([]time.Time, o.InFlight+1)
 	var mu sync.Mutex
 	writing := make(chan error, 1)
-	bodies := make([][]byte, 64) // made beforehand: the load is the server's, not ours
-	for n := range bodies {
-		bodies[n] = payload(connection, n)
-	}
+	bodies := payloads(connection)
 	count := 0
 	go func() {
 		defer close(writing)

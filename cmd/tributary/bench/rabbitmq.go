@@ -8,8 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-
-	"github.com/Azure/go-amqp"
 )
 
 const (
@@ -32,7 +30,7 @@ const rabbitConf = "listeners.tcp.default = %ADDR%\nload_definitions = %DIR%/def
 
 // loadRabbitMQ sends what loadAMQP does, to the queue.
 func loadRabbitMQ(ctx context.Context, addr string, _ Options) (result, error) {
-	return sendAMQP(ctx, addr, amqp.SASLTypePlain("guest", "guest"), func(string) string { return "/amq/queue/" + rabbitQueue })
+	return sendAMQP(ctx, addr, amqpSASL{"PLAIN", "\x00guest\x00guest"}, func(string) string { return "/amq/queue/" + rabbitQueue })
 }
 
 // startRabbitMQ starts a broker with data, a port mapper and a name of its own, all

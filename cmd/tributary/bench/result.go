@@ -53,6 +53,15 @@ func payload(connection, n int) []byte {
 	return append(p, '"', '}')
 }
 
+// payloads are made beforehand: the load is the server's, not ours.
+func payloads(connection int) [][]byte {
+	all := make([][]byte, 64)
+	for n := range all {
+		all[n] = payload(connection, n)
+	}
+	return all
+}
+
 func report(out io.Writer, rows []measurement, o Options) {
 	pace := ""
 	if o.Rate > 0 {
