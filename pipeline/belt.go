@@ -77,6 +77,11 @@ func (b *Belt) open(ctx context.Context) (err error) {
 	if err := b.ensureStreams(ctx); err != nil {
 		return fmt.Errorf("pipeline: %w", err)
 	}
+	if b.opts.Server != nil {
+		if err := b.opts.Server.Stage(); err != nil {
+			return fmt.Errorf("pipeline: %w", err)
+		}
+	}
 	if err := b.verify(ctx); err != nil {
 		return fmt.Errorf("pipeline: %w", err)
 	}

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -64,28 +65,58 @@ func (p *publisher) lastOf(ctx context.Context, subject string) (seq uint64, id 
 	return m.Sequence, m.Header.Get(jetstream.MsgIDHeader), nil
 }
 
-// findBatch looks for the first message of a batch, from the last sequence we
-// know was stored before it; 0 when it is not in the stream, an error when that
-// could not be learned.
-func (p *publisher) findBatch(g *group) (uint64, error) {
+// findBatch looks for a batch, from the last sequence we know was stored before it:
+// where its first message is and how many follow one another from there; 0 and 0 when
+// it is not in the stream, an error when that could not be learned.
+func (p *publisher) findBatch(g *group) (first uint64, n int, err error) {
 	ctx, cancel := context.WithTimeout(p.ctx, time.Second)
 	defer cancel()
 	s, err := p.b.js.Stream(ctx, p.stream)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	from := max(p.lastOK.Load()+1, s.CachedInfo().State.FirstSeq)
-	for seq := from; seq < from+confirmScan && seq <= s.CachedInfo().State.LastSeq; seq++ {
-		m, err := s.GetMsg(ctx, seq)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			continue
+	from, last := max(p.lastOK.Load()+1, s.CachedInfo().State.FirstSeq), s.CachedInfo().State.LastSeq
+	for seq := from; seq < from+confirmScan && seq <= last; seq++ {
+		is, err := p.isOf(ctx, s, g, seq, 1)
+		if err != nil {
+			return 0, 0, err
 		}
+		if is {
+			n, err := p.follow(ctx, s, g, seq, last)
+			return seq, n, err
+		}
+	}
+	return 0, 0, nil
+}
+
+// follow counts the messages of a batch that begins at first. The last of them is
+// looked for at its place; when it is not there, the end is found by halves.
+func (p *publisher) follow(ctx context.Context, s jetstream.Stream, g *group, first, last uint64) (int, error) {
+	stored, end := 1, min(len(g.items), int(last-first)+1) // stored are there, after end is none
+	for try := end; stored < end; try = (stored + end + 1) / 2 {
+		is, err := p.isOf(ctx, s, g, first+uint64(try)-1, try)
 		if err != nil {
 			return 0, err
 		}
-		if strings.HasPrefix(m.Header.Get(jetstreamext.BatchIDHeader), g.ids[0]+".") && m.Header.Get(jetstream.MsgIDHeader) == g.ids[0] {
-			return seq, nil
+		if is {
+			stored = try
+		} else {
+			end = try - 1
 		}
 	}
-	return 0, nil
+	return stored, nil
+}
+
+// isOf reports whether the message at a sequence is the nth of some try of a batch,
+// counted from 1.
+func (p *publisher) isOf(ctx context.Context, s jetstream.Stream, g *group, seq uint64, n int) (bool, error) {
+	m, err := s.GetMsg(ctx, seq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	id, is := strings.CutPrefix(m.Header.Get(jetstreamext.BatchIDHeader), g.ids[0]+".")
+	return is && id != "" && m.Header.Get(jetstreamext.BatchSeqHeader) == strconv.Itoa(n), nil
 }

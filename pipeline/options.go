@@ -28,6 +28,7 @@ type Server interface {
 	InProcessConn() (net.Conn, error)
 	Credentials() (user, password string)
 	Healthy() error
+	Stage() error                           // streams were made
 	Disk() (free, reserve int64, err error) // of the disk, in bytes; reserve is not for messages
 }
 

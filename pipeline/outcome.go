@@ -138,21 +138,35 @@ func (p *publisher) finishBatch(g *group, settled bool) bool {
 	g.mu.Lock()
 	r := g.answer
 	g.mu.Unlock()
-	n := uint64(len(g.items))
-	switch {
+	switch n := len(g.items); {
 	case r.code == 0:
-		p.doneBatch(g, r.seq-n+1)
-	case r.code == codeBatchDuplicate:
-		// An earlier try was committed, and its reply was lost.
-		first, _ := p.findBatch(g)
-		p.doneBatch(g, first)
+		p.doneBatch(g, r.seq-uint64(n)+1, n)
+	case r.code == codeBatchDuplicate: // an earlier try was committed, and its reply was lost
+		return p.finishRepeated(g, r)
 	case r.code == noStreamCode || r.code == codeBatchIncomplete && g.tries > 1:
 		return false // this try was not committed, an earlier one may have been
 	case g.tries > 1:
 		return p.finishRefused(g, r)
 	default:
-		p.split(g, r)
+		p.split(g.items, r)
 	}
+	return true
+}
+
+// finishRepeated answers a batch that the stream has from an earlier try, whose
+// reply was lost, perhaps with its process. Of one that the server did not get to
+// the end of, before it or its machine went down, the rest is sent as messages of
+// their own.
+func (p *publisher) finishRepeated(g *group, r reply) bool {
+	first, n, err := p.findBatch(g)
+	switch {
+	case err != nil:
+		return false
+	case first == 0: // stored, says the server, and not among the newest
+		n = len(g.items)
+	}
+	p.doneBatch(g, first, n)
+	p.split(g.items[n:], r)
 	return true
 }
 
@@ -160,22 +174,19 @@ func (p *publisher) finishBatch(g *group, settled bool) bool {
 // nothing of the tries before it: only when none of them is in the stream may
 // its messages go there under new ids.
 func (p *publisher) finishRefused(g *group, r reply) bool {
-	first, err := p.findBatch(g)
-	switch {
-	case err != nil:
+	first, n, err := p.findBatch(g)
+	if err != nil {
 		return false
-	case first != 0:
-		p.doneBatch(g, first)
-	default:
-		p.split(g, r)
 	}
+	p.doneBatch(g, first, n)
+	p.split(g.items[n:], r)
 	return true
 }
 
-// doneBatch answers all items of a committed batch; first is 0 when only the
-// sequences are not known.
-func (p *publisher) doneBatch(g *group, first uint64) {
-	for i := range g.items {
+// doneBatch answers the first n items of a batch, which are stored; first is 0 when
+// only the sequences are not known.
+func (p *publisher) doneBatch(g *group, first uint64, n int) {
+	for i := range g.items[:n] {
 		seq := uint64(0)
 		if first != 0 {
 			seq = first + uint64(i)
@@ -188,10 +199,13 @@ func (p *publisher) doneBatch(g *group, first uint64) {
 
 // split commits the items of a rejected batch one by one, so that a bad one
 // does not refuse its neighbours.
-func (p *publisher) split(g *group, r reply) {
+func (p *publisher) split(items []item, r reply) {
+	if len(items) == 0 {
+		return
+	}
 	p.b.metrics.splits.WithLabelValues(p.stream).Inc()
-	p.b.log.Debug("batch rejected, publishing its messages one by one", "stream", p.stream, "messages", len(g.items), "error", r.err())
-	single := &group{items: g.items, known: make([]bool, len(g.items)), first: time.Now(), ids: make([]string, len(g.items))}
+	p.b.log.Debug("batch rejected, publishing its messages one by one", "stream", p.stream, "messages", len(items), "error", r.err())
+	single := &group{items: items, known: make([]bool, len(items)), first: time.Now(), ids: make([]string, len(items))}
 	for i := range single.ids {
 		single.ids[i] = p.id()
 	}

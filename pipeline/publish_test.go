@@ -161,6 +161,40 @@ func TestALostReplyDoesNotStoreTwice(t *testing.T) {
 	}
 }
 
+// TestAHalfStoredBatchIsCompleted: the stream has the beginning of a batch whose
+// outcome is not known, as when the machine went down in the middle of its commit.
+// The repeat stores the rest, and nothing twice.
+func TestAHalfStoredBatchIsCompleted(t *testing.T) {
+	for _, stored := range []int{1, 2, 40, 99, 100} {
+		b := inside(t, t.TempDir(), Options{})
+		submitAll(t, b, "before", 3)
+		var all []item
+		fates := make(chan error, 100)
+		seqs := map[uint64]bool{}
+		for i := range 100 {
+			all = append(all, event(fmt.Sprint("d", i), -1, func(seq uint64, err error) { seqs[seq] = true; fates <- err }))
+		}
+		p := b.events
+		ours := &group{items: all[:stored], batch: true, ids: []string{p.id()}}
+		ours.known = make([]bool, stored)
+		p.send(ours)
+		if !p.wait(ours) || ours.answer.code != 0 {
+			t.Fatalf("the beginning was not stored: %+v", ours.answer)
+		}
+		whole := &group{items: all, batch: true, ids: ours.ids, known: make([]bool, len(all)), first: time.Now(), tries: 1}
+		p.send(whole)
+		p.finish(whole)
+		for range all {
+			if err := <-fates; err != nil {
+				t.Fatalf("%d stored: %v", stored, err)
+			}
+		}
+		if last := lastSeq(t, b, CommandEventStream); last != 100 || len(seqs) != 100 || seqs[0] {
+			t.Errorf("%d stored before the repeat: the stream ends at %d, and %d sequences were told", stored, last, len(seqs))
+		}
+	}
+}
+
 func TestAFullQueueIsBusyAndClosingAnswersAll(t *testing.T) {
 	_, at := externalServer(t, true)
 	u, _ := url.Parse(at)

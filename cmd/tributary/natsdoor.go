@@ -11,8 +11,12 @@ import (
 
 // startNATS starts the server in process.
 func (h *house) startNATS() (*embedded.Server, error) {
+	staging := h.cfg.StreamStaging
+	if staging == "auto" {
+		staging = ""
+	}
 	server, err := embedded.Start(embedded.Options{
-		Dir: filepath.Join(h.cfg.Data, "nats"), Durability: embedded.Durability(h.cfg.Durability), Unclean: h.recovery.unclean, Reserve: h.cfg.DiskReserve,
+		Dir: filepath.Join(h.cfg.Data, "nats"), Durability: embedded.Durability(h.cfg.Durability), Unclean: h.recovery.unclean, Reserve: h.cfg.DiskReserve, Staging: staging,
 		Readers: h.readers(), Logger: h.log.With("room", "nats"), Registerer: h.metrics,
 	})
 	if err != nil {

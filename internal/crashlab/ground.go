@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -41,6 +42,9 @@ func (g *ground) attach() (err error) {
 func (g *ground) cut(ctx context.Context, rng *rand.Rand, part bool) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
+	if err := g.forgetMemory(); err != nil {
+		return "", err
+	}
 	err := until(ctx, func() (bool, error) { // the kernel closes the files of the dead in its own time
 		return g.mount.Unmount() == nil, nil
 	})
@@ -55,6 +59,19 @@ func (g *ground) cut(ctx context.Context, rng *rand.Rand, part bool) (string, er
 	}
 	report := g.disk.Cut(rng)
 	return fmt.Sprintf("%s: %s", what, report), g.attach()
+}
+
+// forgetMemory takes away what the streams of the dead victim keep in memory, to
+// which their directories link.
+func (g *ground) forgetMemory() error {
+	links, err := filepath.Glob(filepath.Join(g.dir, "nats", "jetstream", "*", "streams", "*", "batches"))
+	errs := []error{err}
+	for _, link := range links {
+		if to, err := os.Readlink(link); err == nil {
+			errs = append(errs, os.RemoveAll(filepath.Dir(to)))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // leave ends the mount. A failed run's disk is written out first, to be looked at.

@@ -17,9 +17,17 @@ import (
 	"github.com/tributary-iot/tributary/pipeline/embedded"
 )
 
-// limitFiles lets no file of this process grow beyond so many bytes: writes
+// fileLimit is above what the test program writes for itself, and below what makes
+// up a padded message.
+const fileLimit = 1 << 20
+
+func padded(format string, args ...any) []byte {
+	return append(fmt.Appendf(nil, format, args...), make([]byte, fileLimit)...)
+}
+
+// limitFiles lets no file of this process grow beyond fileLimit: writes
 // fail then as they do on a full disk. It answers what lifts the limit.
-func limitFiles(t *testing.T, bytes uint64) (lift func()) {
+func limitFiles(t *testing.T) (lift func()) {
 	t.Helper()
 	var before syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
@@ -32,7 +40,7 @@ func limitFiles(t *testing.T, bytes uint64) (lift func()) {
 	}
 	lift = func() { set(before) }
 	t.Cleanup(lift)
-	set(syscall.Rlimit{Cur: bytes, Max: before.Max})
+	set(syscall.Rlimit{Cur: fileLimit, Max: before.Max})
 	return lift
 }
 
@@ -55,12 +63,12 @@ func TestAFailedWriteIsSeenAndMended(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range 10 {
-		if _, err := js.Publish(t.Context(), "s", fmt.Appendf(nil, "acked %d", i)); err != nil {
+	for i := range 4 {
+		if _, err := js.Publish(t.Context(), "s", padded("acked %d", i)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	lift := limitFiles(t, 64)
+	lift := limitFiles(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
 	if ack, err := js.Publish(ctx, "s", []byte("lost"), jetstream.WithMsgID("again")); err == nil {
@@ -88,8 +96,8 @@ func TestAFailedWriteIsSeenAndMended(t *testing.T) {
 		return err == nil
 	})
 	info, err := stream.Info(t.Context())
-	if err != nil || info.State.Msgs != 11 {
-		t.Fatalf("the stream holds %+v, %v; expected 11 messages", info, err)
+	if err != nil || info.State.Msgs != 5 {
+		t.Fatalf("the stream holds %+v, %v; expected 5 messages", info, err)
 	}
 	if err := s.Healthy(); err != nil {
 		t.Error(err)
@@ -120,10 +128,10 @@ func TestShutdownDuringAFault(t *testing.T) {
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.Publish(t.Context(), "s", []byte("acked")); err != nil {
+	if _, err := js.Publish(t.Context(), "s", padded("acked")); err != nil {
 		t.Fatal(err)
 	}
-	lift := limitFiles(t, 16)
+	lift := limitFiles(t)
 	if err := js.Conn().Publish("s", []byte("lost")); err != nil {
 		t.Fatal(err)
 	}

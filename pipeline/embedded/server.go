@@ -46,6 +46,7 @@ type Options struct {
 	MaxStore   int64                 // bytes of all streams together, the hard stop; 0: none, whoever publishes watches Disk
 	Unclean    bool                  // the run before was not stopped in order: believe no index (index.go), sync what it wrote last (settle.go)
 	Reserve    int64                 // bytes of the disk that are not for messages (Disk); 0: a twentieth, from 64 MiB to 1 GiB
+	Staging    string                // a directory in memory where batches wait for their commit; "": the system's, if it has one; StagingOff
 	Readers    *Readers              // stream consumers on the network; nil: none
 	Logger     *slog.Logger          // nil: silent
 	Registerer prometheus.Registerer // nil: metrics are not shown
@@ -57,9 +58,10 @@ type Options struct {
 // Server is a running NATS server. When its disk fails it, it is restarted in
 // place (mend.go): connections come back by themselves.
 type Server struct {
-	opts   Options
-	lock   *dirLock
-	keeper *keeper
+	opts    Options
+	lock    *dirLock
+	keeper  *keeper
+	staging *staging
 
 	ns        atomic.Pointer[server.Server] // nil: between two lives
 	mu        sync.Mutex                    // one beginning or end at a time
@@ -93,14 +95,18 @@ func Start(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{opts: o, lock: lock, keeper: newKeeper(o.Readers), looks: looks{probe: o.probe}, stuck: make(chan struct{}), watched: make(chan struct{}), done: make(chan struct{})}
+	if s.staging, err = openStaging(filepath.Clean(o.Dir), o.Staging); err != nil {
+		o.Logger.Info("batches are staged on the disk, which makes acknowledgements slower", "error", err)
+	}
+	older := s.staging.older()
 	ns, err := s.start(o.Unclean)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("embedded nats: %w", err), lock.release())
+		return nil, errors.Join(fmt.Errorf("embedded nats: %w", err), s.staging.close(), lock.release())
 	}
 	s.ns.Store(ns)
-	if err := s.register(o.Registerer); err != nil {
+	if err := errors.Join(removeAll(older), s.register(o.Registerer)); err != nil {
 		end(ns)
-		return nil, errors.Join(fmt.Errorf("embedded nats: register metrics: %w", err), lock.release())
+		return nil, errors.Join(fmt.Errorf("embedded nats: %w", err), s.staging.close(), lock.release())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.watching = cancel
@@ -177,6 +183,9 @@ func (s *Server) start(unclean bool) (*server.Server, error) {
 	case o.Readers != nil:
 		err = s.admit(ns)
 	}
+	if err == nil {
+		err = s.Stage()
+	}
 	if err != nil {
 		end(ns)
 		return nil, err
@@ -213,7 +222,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			end(s.ns.Swap(nil))
-			s.stopErr = s.lock.release()
+			s.stopErr = errors.Join(s.staging.close(), s.lock.release())
 		}()
 	})
 	select {

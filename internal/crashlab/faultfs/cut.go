@@ -45,7 +45,7 @@ func (n *inode) survivor(rng *rand.Rand, r *Report, seen map[*inode]*inode) *ino
 		s.links++
 		return s
 	}
-	s := &inode{id: n.id, mode: n.mode, links: 1, modified: n.modified}
+	s := &inode{id: n.id, mode: n.mode, links: 1, modified: n.modified, target: n.target}
 	seen[n] = s
 	if !n.dir() {
 		s.content = n.content.survivor(rng, r)

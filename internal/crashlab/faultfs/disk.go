@@ -35,13 +35,14 @@ type Disk struct {
 	syncs   uint64 // syncs that were answered well
 }
 
-// inode is a file or a directory.
+// inode is a file, a directory or a symbolic link.
 type inode struct {
 	id       uint64
 	mode     uint32 // type and permissions
 	links    int    // names it has now
 	modified time.Time
 	*content                   // of a file
+	target   string            // of a symbolic link
 	names    map[string]*inode // of a directory: as it reads
 	durable  map[string]*inode // of a directory: as a cut finds it
 	parent   *inode            // the directory that names it, or did last
@@ -177,6 +178,9 @@ func (d *Disk) Export(dir string) error {
 }
 
 func (n *inode) export(path string) error {
+	if n.mode&syscall.S_IFMT == syscall.S_IFLNK {
+		return os.Symlink(n.target, path)
+	}
 	if !n.dir() {
 		raw := make([]byte, n.size)
 		n.read(raw, 0)

@@ -34,7 +34,8 @@
 // few seconds. The contents of a file are no part of the journal: a file that
 // was renamed before it was synced can be there and be empty. (ext4 writes the
 // contents out when the rename replaces a file, unless mounted with
-// noauto_da_alloc. That is a favour, not a promise, and is not granted here.)
+// noauto_da_alloc. That is a favour, not a promise, and is not granted here.) A
+// symbolic link has its target for as long as it has its name.
 //
 // With StrictNames a name is durable only when its directory was fsynced, which
 // is all that POSIX says. A rename between directories is one entry of both.
@@ -47,5 +48,5 @@
 //
 // Silent corruption: what a disk once had it keeps. Writes past a write cache
 // that ignores flushes. Permissions, owners, hard limits on names, special
-// files, symbolic links, extended attributes. Locks are the kernel's own.
+// files, extended attributes. Locks are the kernel's own.
 package faultfs

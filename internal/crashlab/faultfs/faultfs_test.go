@@ -390,3 +390,29 @@ func TestMappedFiles(t *testing.T) {
 	r.cut(nil)
 	r.holds("shm", "abc"+strings.Repeat("0", 4093))
 }
+
+// TestLinks: a symbolic link leads where it was made to lead, and lasts as its name does.
+func TestLinks(t *testing.T) {
+	r := mounted(t, faultfs.JournalNames)
+	elsewhere := t.TempDir()
+	r.must(os.Symlink(elsewhere, r.path("kept")))
+	r.syncDir(".")
+	r.must(os.Symlink(elsewhere, r.path("gone")))
+	for range 2 {
+		to, err := os.Readlink(r.path("kept"))
+		r.must(err)
+		if to != elsewhere {
+			t.Errorf("it leads to %q", to)
+		}
+		r.must(os.WriteFile(r.path("kept/file"), []byte("outside"), 0o600))
+		r.cut(nil)
+		if _, err := os.Lstat(r.path("gone")); err == nil {
+			t.Error("a link whose name was not durable is there after a cut")
+		}
+	}
+	r.must(os.Remove(r.path("kept")))
+	r.holds("kept", "-")
+	if _, err := os.Stat(filepath.Join(elsewhere, "file")); err != nil {
+		t.Errorf("removing the link removed what it leads to: %v", err)
+	}
+}

@@ -74,21 +74,23 @@ type node struct {
 }
 
 var (
-	_ fs.NodeLookuper  = (*node)(nil)
-	_ fs.NodeGetattrer = (*node)(nil)
-	_ fs.NodeSetattrer = (*node)(nil)
-	_ fs.NodeReaddirer = (*node)(nil)
-	_ fs.NodeCreater   = (*node)(nil)
-	_ fs.NodeMkdirer   = (*node)(nil)
-	_ fs.NodeUnlinker  = (*node)(nil)
-	_ fs.NodeRmdirer   = (*node)(nil)
-	_ fs.NodeRenamer   = (*node)(nil)
-	_ fs.NodeLinker    = (*node)(nil)
-	_ fs.NodeOpener    = (*node)(nil)
-	_ fs.NodeReader    = (*node)(nil)
-	_ fs.NodeWriter    = (*node)(nil)
-	_ fs.NodeFsyncer   = (*node)(nil)
-	_ fs.NodeStatfser  = (*node)(nil)
+	_ fs.NodeLookuper   = (*node)(nil)
+	_ fs.NodeGetattrer  = (*node)(nil)
+	_ fs.NodeSetattrer  = (*node)(nil)
+	_ fs.NodeReaddirer  = (*node)(nil)
+	_ fs.NodeCreater    = (*node)(nil)
+	_ fs.NodeMkdirer    = (*node)(nil)
+	_ fs.NodeUnlinker   = (*node)(nil)
+	_ fs.NodeRmdirer    = (*node)(nil)
+	_ fs.NodeRenamer    = (*node)(nil)
+	_ fs.NodeLinker     = (*node)(nil)
+	_ fs.NodeSymlinker  = (*node)(nil)
+	_ fs.NodeReadlinker = (*node)(nil)
+	_ fs.NodeOpener     = (*node)(nil)
+	_ fs.NodeReader     = (*node)(nil)
+	_ fs.NodeWriter     = (*node)(nil)
+	_ fs.NodeFsyncer    = (*node)(nil)
+	_ fs.NodeStatfser   = (*node)(nil)
 )
 
 // child is n as the kernel is told of it.
@@ -101,7 +103,9 @@ func (d *Disk) attributes(n *inode, out *fuse.Attr) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	out.Ino, out.Mode, out.Nlink, out.Blksize = n.id, n.mode, uint32(max(n.links, 0)), pageSize
-	if n.content != nil {
+	if n.target != "" {
+		out.Size = uint64(len(n.target))
+	} else if n.content != nil {
 		out.Size, out.Blocks = uint64(n.size), uint64(pages(n.size))*pageSize/512
 	}
 	out.SetTimes(&n.modified, &n.modified, &n.modified)
@@ -155,7 +159,7 @@ func (f *node) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 
 // Create implements fs.NodeCreater.
 func (f *node) Create(ctx context.Context, name string, _ uint32, mode uint32, out *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
-	n, errno := f.disk.create(f.inode, name, syscall.S_IFREG|mode&0o7777)
+	n, errno := f.disk.create(f.inode, name, syscall.S_IFREG|mode&0o7777, "")
 	if errno != 0 {
 		return nil, nil, 0, errno
 	}
@@ -164,11 +168,25 @@ func (f *node) Create(ctx context.Context, name string, _ uint32, mode uint32, o
 
 // Mkdir implements fs.NodeMkdirer.
 func (f *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
-	n, errno := f.disk.create(f.inode, name, syscall.S_IFDIR|mode&0o7777)
+	n, errno := f.disk.create(f.inode, name, syscall.S_IFDIR|mode&0o7777, "")
 	if errno != 0 {
 		return nil, errno
 	}
 	return f.child(ctx, n, out), 0
+}
+
+// Symlink implements fs.NodeSymlinker.
+func (f *node) Symlink(ctx context.Context, target, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	n, errno := f.disk.create(f.inode, name, syscall.S_IFLNK|0o777, target)
+	if errno != 0 {
+		return nil, errno
+	}
+	return f.child(ctx, n, out), 0
+}
+
+// Readlink implements fs.NodeReadlinker.
+func (f *node) Readlink(context.Context) ([]byte, syscall.Errno) {
+	return []byte(f.inode.target), 0
 }
 
 // Unlink implements fs.NodeUnlinker.

@@ -8,8 +8,8 @@ import (
 // The calls that the kernel makes, one at a time: each answers what a local
 // filesystem would.
 
-// create enters a new inode in dir.
-func (d *Disk) create(dir *inode, name string, mode uint32) (*inode, syscall.Errno) {
+// create enters a new inode in dir; target is that of a symbolic link.
+func (d *Disk) create(dir *inode, name string, mode uint32, target string) (*inode, syscall.Errno) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if dir.names[name] != nil {
@@ -19,6 +19,7 @@ func (d *Disk) create(dir *inode, name string, mode uint32) (*inode, syscall.Err
 		return nil, errno
 	}
 	n := d.inode(mode)
+	n.target = target
 	d.note(change{dir, name, n})
 	return n, 0
 }
