@@ -34,35 +34,6 @@ func sendAMQP(ctx context.Context, addr string, sasl amqpSASL, target func(name 
 	})
 }
 
-// inFlight runs send in n goroutines over and over until ctx ends; a send under
-// way is waited for.
-func inFlight(ctx context.Context, n int, send func(ctx context.Context, slot, count int) error) (result, error) {
-	results, errs := make([]result, n), make([]error, n)
-	var wg sync.WaitGroup
-	for slot := range n {
-		wg.Go(func() {
-			for count := 1; ctx.Err() == nil; count++ {
-				sending, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackPatience)
-				start := time.Now()
-				err := send(sending, slot, count)
-				cancel()
-				if err != nil {
-					errs[slot] = err
-					return
-				}
-				results[slot].acked++
-				results[slot].latencies = append(results[slot].latencies, time.Since(start))
-			}
-		})
-	}
-	wg.Wait()
-	var all result
-	for _, r := range results {
-		all.merge(r)
-	}
-	return all, errors.Join(errs...)
-}
-
 // fanOut runs one load a connection and joins what they saw.
 func fanOut(ctx context.Context, connections int, run func(ctx context.Context, i int) (result, error)) (result, error) {
 	results, errs := make([]result, connections), make([]error, connections)
