@@ -16,7 +16,7 @@ type benchCmd struct {
 	InFlight    int           `default:"20" placeholder:"N" help:"Unacknowledged messages on each MQTT connection."`
 	Rate        int           `default:"0" placeholder:"N" help:"Messages a second of all MQTT connections together; 0: as fast as acks come."`
 	Idle        int           `default:"0" placeholder:"N" help:"Instead: what N idle MQTT connections cost that wait for commands, and how fast they are made. Cases: mosquitto, mqtt-strict."`
-	Case        []string      `placeholder:"NAME" help:"Only these: mosquitto, rabbitmq, mqtt-strict, amqp-strict, http-strict, mqtt-relaxed, amqp-relaxed, http-relaxed, calls-strict."`
+	Case        []string      `placeholder:"NAME" help:"Only these: mosquitto, rabbitmq, mqtt-strict, amqp-strict, http-strict, mqtt-relaxed, amqp-relaxed, http-relaxed, calls-strict, topics-strict."`
 }
 
 // Help is shown by `tributary bench --help`.
@@ -28,7 +28,9 @@ seconds for a million messages. Brokers are measured beside it when installed:
 mosquitto, which keeps nothing, and RabbitMQ with its AMQP 1.0 plugin, into a durable
 quorum queue.
 The case calls-strict measures commands: the round trip of a call to an MQTT device
-beside a request over plain NATS, and a batch.
+beside a request over plain NATS, and a batch. The case topics-strict puts a tenant's
+own topics beside mosquitto: publishing with each QoS, fan-out to 1 to 1,000
+subscribers, how fast connections are made and the memory an idle one takes.
 
 Examples:
   tributary bench --for 20s --case mosquitto,mqtt-strict
@@ -41,6 +43,8 @@ Examples:
     whether the store keeps pace: the lag at the end is that at half-time
   tributary bench --case calls-strict --for 20s
     how long a call takes, and how fast a batch goes
+  tributary bench --case topics-strict --for 10s
+    topics and connections beside mosquitto
   tributary bench --idle 20000
     memory and CPU of 20,000 connections that wait`
 }

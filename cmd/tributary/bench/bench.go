@@ -67,14 +67,14 @@ func Cases() []string {
 			names = append(names, l.protocol+"-"+durability)
 		}
 	}
-	return append(names, callsCase)
+	return append(names, callsCase, topicsCase)
 }
 
 // Run measures each case and prints the report.
 func Run(ctx context.Context, o Options) error {
 	var rows []measurement
 	for _, name := range Cases() {
-		if !o.chosen(name) || name == callsCase {
+		if !o.chosen(name) || name == callsCase || name == topicsCase {
 			continue
 		}
 		fmt.Fprintf(o.Out, "%s: %s of load …\n", name, o.For)
@@ -87,15 +87,23 @@ func Run(ctx context.Context, o Options) error {
 	if len(rows) > 0 {
 		report(o.Out, rows, o)
 	}
-	if !o.chosen(callsCase) {
-		return nil
+	if o.chosen(callsCase) {
+		fmt.Fprintf(o.Out, "%s: %s of calls, %s of requests …\n", callsCase, o.For, o.For)
+		figures, err := measureCalls(ctx, o)
+		if err != nil {
+			return fmt.Errorf("%s: %w", callsCase, err)
+		}
+		reportCalls(o.Out, figures, o)
 	}
-	fmt.Fprintf(o.Out, "%s: %s of calls, %s of requests …\n", callsCase, o.For, o.For)
-	figures, err := measureCalls(ctx, o)
-	if err != nil {
-		return fmt.Errorf("%s: %w", callsCase, err)
+	if o.chosen(topicsCase) {
+		figures, err := measureTopics(ctx, o)
+		if len(figures) > 0 {
+			reportTopics(o.Out, figures, o)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", topicsCase, err)
+		}
 	}
-	reportCalls(o.Out, figures, o)
 	return nil
 }
 
@@ -104,13 +112,17 @@ func (o Options) chosen(name string) bool {
 	if len(o.Cases) > 0 && !slices.Contains(o.Cases, name) {
 		return false
 	}
-	if b := brokerOf(name); b != nil {
-		if _, err := exec.LookPath(b.program); err != nil {
-			fmt.Fprintf(o.Out, "%s is not on this machine: no broker to compare %s with (apt-get install %s)\n", b.name, b.protocol, path.Base(b.program))
-			return false
-		}
+	b := brokerOf(name)
+	return b == nil || o.installed(b)
+}
+
+// installed reports whether a broker is here, and says so when it is not.
+func (o Options) installed(b *broker) bool {
+	_, err := exec.LookPath(b.program)
+	if err != nil {
+		fmt.Fprintf(o.Out, "%s is not on this machine: no broker to compare %s with (apt-get install %s)\n", b.name, b.protocol, path.Base(b.program))
 	}
-	return true
+	return err == nil
 }
 
 // brokerOf is the broker that a case measures, nil when that is Tributary.
