@@ -195,6 +195,43 @@ func TestAHalfStoredBatchIsCompleted(t *testing.T) {
 	}
 }
 
+// TestIdsOutliveRepeats: every stream remembers a commit's id for longer than one of
+// unknown outcome is repeated. Our own server may take up what was sent to it after a
+// minute of silence, and remembers for so much longer, also in streams that an older
+// release made.
+func TestIdsOutliveRepeats(t *testing.T) {
+	dir := t.TempDir()
+	b := inside(t, dir, Options{})
+	older := b.streamConfigs()[0]
+	older.Duplicates = dedupWindow
+	if _, err := b.js.UpdateStream(t.Context(), older); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.ensureStreams(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	names := b.js.StreamNames(t.Context())
+	seen := 0
+	for name := range names.Name() {
+		s, err := b.js.Stream(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := s.CachedInfo().Config; c.AllowAtomicPublish {
+			seen++
+			if c.Duplicates < retryFor+time.Minute {
+				t.Errorf("%s remembers for %s, and a commit is repeated for %s", name, c.Duplicates, retryFor)
+			}
+		}
+	}
+	if err := names.Err(); err != nil || seen < 8 {
+		t.Fatalf("%d streams seen, %v", seen, err)
+	}
+	if dedupWindow <= retryFor {
+		t.Errorf("an external server remembers for %s, and a commit is repeated for %s", dedupWindow, retryFor)
+	}
+}
+
 func TestAFullQueueIsBusyAndClosingAnswersAll(t *testing.T) {
 	_, at := externalServer(t, true)
 	u, _ := url.Parse(at)
