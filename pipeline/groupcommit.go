@@ -14,7 +14,7 @@ import (
 const (
 	maxBatch      = 1000    // messages of an atomic batch; the server's limit
 	maxGroupBytes = 8 << 20 // of one commit
-	fewWaiting    = 8       // up to so many go as single publishes: less latency than a batch
+	fewWaiting    = 4       // up to so many go as single publishes: less latency than a batch
 	stageAt       = 64      // so many waiting are staged while the commit before them is under way
 	asyncDepth    = 4       // groups of single publishes in flight, where nothing is fsynced for each
 	retryWait     = 250 * time.Millisecond
