@@ -22,6 +22,7 @@ type actor struct {
 
 	// ----
 	loaded    bool
+	known     bool         // it was loaded before: lastEvent and newest are worth something
 	cmds      []*live      // those in the mailbox, oldest first
 	lastEvent uint64       // the device's newest event
 	lastReq   uint64       // and request
@@ -80,16 +81,17 @@ func (a *actor) evictable(now time.Time, after time.Duration) bool {
 	return !a.running && len(a.stack) == 0 && a.timer == nil && now.Sub(a.used) >= after
 }
 
-// load folds the device's part of both streams. Events are read first: every
-// transition of a command that is in the later read of requests and not in the
-// earlier one of events comes by the feed. What the feed brought up to now is
-// older than what is read here, because the actor was registered with the feed
-// before.
+// load folds the device's part of both streams, up to the event that is its newest
+// now. Requests are read after that: a command among them whose transitions follow
+// gets them by the feed. What the feed brought up to now is older than what is read
+// here, because the actor was registered with the feed before. Of the events only
+// those are read that may be of these commands, or of a session not heard of yet:
+// a device's past is long, and reading it is most of what the streams have to do.
 func (a *actor) load() error {
 	a.loaded = false
 	ctx, cancel := a.timeout()
 	defer cancel()
-	events, err := a.s.log.Events(ctx, a.id)
+	newest, err := a.s.log.Newest(ctx, a.id)
 	if err != nil {
 		return unavailable(err)
 	}
@@ -97,17 +99,55 @@ func (a *actor) load() error {
 	if err != nil {
 		return unavailable(err)
 	}
-	a.cmds, a.lastEvent, a.lastReq, a.readReq = nil, 0, 0, 0
+	requests, from := a.s.begun(requests)
+	if a.known {
+		from = min(from, a.lastEvent+1)
+	}
+	var events []device.StoredEvent
+	if from <= newest.Position.Seq {
+		if events, err = a.s.log.Events(ctx, a.id, from); err != nil {
+			return unavailable(err)
+		}
+	}
+	a.take(requests, events, newest)
+	return nil
+}
+
+func (a *actor) take(requests, events []device.StoredEvent, newest device.StoredEvent) {
+	a.cmds, a.lastEvent, a.lastReq = nil, 0, 0
 	for _, r := range requests {
 		a.cmds = append(a.cmds, newLive(r))
 		a.lastReq = r.Position.Seq
 	}
 	a.readReq = a.lastReq
 	for _, e := range events {
-		a.fold(e)
+		if e.Position.Seq <= newest.Position.Seq {
+			a.fold(e)
+		}
 	}
-	a.loaded = true
-	return nil
+	a.lastEvent = newest.Position.Seq
+	a.acted(newest.Epoch)
+	a.loaded, a.known = true, true
+}
+
+// begun answers those of a device's requests that are not removed, as far as this
+// node has read (a replica that is behind may show others), and the sequence before
+// which no event is theirs.
+func (s *Service) begun(requests []device.StoredEvent) (still []device.StoredEvent, from uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	from = s.events.read + 1
+	for _, r := range requests {
+		first, ok := s.table.begun(r.Command)
+		if !ok && r.Position.Seq <= s.requests.read {
+			continue
+		}
+		if first != 0 {
+			from = min(from, first)
+		}
+		still = append(still, r)
+	}
+	return still, from
 }
 
 func (a *actor) find(id string) *live {

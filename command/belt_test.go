@@ -125,6 +125,7 @@ type eventLog struct {
 	*stream
 	mu    sync.Mutex
 	fails []string
+	read  int // events answered
 }
 
 func (l *eventLog) Append(_ context.Context, e *device.CommandEvent, expect uint64) (uint64, error) {
@@ -147,8 +148,23 @@ func (l *eventLog) Append(_ context.Context, e *device.CommandEvent, expect uint
 	return seq, err
 }
 
-func (l *eventLog) Events(_ context.Context, id device.ID) ([]device.StoredEvent, error) {
-	return l.of(id), nil
+func (l *eventLog) Newest(_ context.Context, id device.ID) (newest device.StoredEvent, _ error) {
+	for _, e := range l.of(id) {
+		newest = e
+	}
+	return newest, nil
+}
+
+func (l *eventLog) Events(_ context.Context, id device.ID, from uint64) (events []device.StoredEvent, _ error) {
+	for _, e := range l.of(id) {
+		if e.Position.Seq >= from {
+			events = append(events, e)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.read += len(events)
+	return events, nil
 }
 
 func (l *eventLog) Purge(_ context.Context, through uint64) error {

@@ -44,8 +44,12 @@ type Log interface {
 	// whether e is stored.
 	Append(ctx context.Context, e *device.CommandEvent, expect uint64) (uint64, error)
 
-	// Events reads all the device's events, oldest first, as Mailbox.Requests does.
-	Events(ctx context.Context, id device.ID) ([]device.StoredEvent, error)
+	// Newest answers the device's newest event, as Mailbox.Requests does; one of
+	// sequence 0 when there is none.
+	Newest(ctx context.Context, id device.ID) (device.StoredEvent, error)
+
+	// Events reads the device's events from a sequence on, oldest first, likewise.
+	Events(ctx context.Context, id device.ID, from uint64) ([]device.StoredEvent, error)
 
 	// Purge removes every event up to and including a sequence.
 	Purge(ctx context.Context, through uint64) error

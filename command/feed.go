@@ -53,7 +53,10 @@ func (s *Service) onRequest(ev device.StoredEvent) {
 	s.track(func() { s.table.request(&ev) })
 	if a := s.actors[ev.ID()]; a != nil {
 		a.post(func(a *actor, err error) {
-			if err == nil && ev.Position.Seq > a.readReq {
+			if err != nil || ev.Position.Seq <= a.readReq {
+				return
+			}
+			if still, _ := s.begun([]device.StoredEvent{ev}); len(still) > 0 { // it may have ended and be gone by now
 				a.admit(ev)
 			}
 		})

@@ -238,6 +238,37 @@ func TestSweep(t *testing.T) {
 	})
 }
 
+// TestThePastIsNotRead: what a device did before its commands that are left began is
+// in the log for a while, and no reason to read it when the device comes back.
+func TestThePastIsNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBelt()
+		s := open(t, b, func(c *command.Config) { c.PurgeDelay = time.Hour })
+		d := attach(t, s, device.MQTT, 100)
+		for range 50 {
+			send(t, s, device.Command{OneWay: true})
+			d.must(d.next(), device.Accepted)
+		}
+		b.persist()
+		time.Sleep(10 * time.Second)
+		kept := send(t, s, device.Command{ResponseTimeout: 24 * time.Hour}).ID
+		d.must(d.next(), device.Accepted)
+		d.at.Detach("gone")
+		time.Sleep(10 * time.Minute) // nobody uses the actor
+		if b.mailbox.len() != 1 || b.log.len() != 102 {
+			t.Fatalf("%d requests and %d events are left", b.mailbox.len(), b.log.len())
+		}
+		b.log.read = 0
+		if err := respond(s, kept, 200, ""); err != nil {
+			t.Fatal(err)
+		}
+		if b.log.read != 2 {
+			t.Errorf("%d events were read to answer a command that has two", b.log.read)
+		}
+		is(t, states(t, s, kept), "QUEUED SENT DELIVERED SUCCEEDED")
+	})
+}
+
 // TestManyLives drives random devices, doors, faults and restarts, and holds
 // the log to the promises: every trail is one the table allows, ends once, and
 // no command is left behind.

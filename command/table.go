@@ -164,6 +164,19 @@ func (t *table) find(id string) (device.ID, bool) {
 	return device.ID{}, false
 }
 
+// begun answers the first event of a command that is known, 0 when it has none yet.
+func (t *table) begun(id string) (first uint64, ok bool) {
+	u, err := ulid.ParseStrict(id)
+	if err != nil {
+		return 0, false
+	}
+	e := t.byID[u]
+	if e == nil {
+		return 0, false
+	}
+	return e.first, true
+}
+
 func (t *table) arm(e *entry, due int64) {
 	e.at = due
 	if e.index < 0 {

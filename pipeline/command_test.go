@@ -123,10 +123,17 @@ func TestCommandLogTakesOne(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		events, err := l.Events(t.Context(), device.ID{Tenant: "default", Device: "d"})
+		events, err := l.Events(t.Context(), device.ID{Tenant: "default", Device: "d"}, 0)
 		must(t, err)
 		if won != 1 || len(events) != round+1 || events[round].Position.Seq != expect {
 			t.Fatalf("round %d: %d succeeded, %d events", round, won, len(events))
+		}
+		newest, err := l.Newest(t.Context(), device.ID{Tenant: "default", Device: "d"})
+		must(t, err)
+		later, err := l.Events(t.Context(), device.ID{Tenant: "default", Device: "d"}, expect)
+		must(t, err)
+		if newest.Position.Seq != expect || newest.Attempt != events[round].Attempt || len(later) != 1 || later[0].Attempt != newest.Attempt {
+			t.Fatalf("the newest is %+v, from there on there are %d", newest, len(later))
 		}
 	}
 	must(t, l.Purge(t.Context(), expect))

@@ -32,10 +32,19 @@ func (l CommandLog) Append(ctx context.Context, e *device.CommandEvent, expect u
 	return seq, err
 }
 
-// Events reads all the device's events, oldest first. One that is not
-// understood counts all the same: the next append goes behind it.
-func (l CommandLog) Events(ctx context.Context, id device.ID) (all []device.StoredEvent, err error) {
-	err = l.b.readSubject(ctx, CommandEventStream, commandEventSubject(id), func(r raw) {
+// Newest answers the device's newest event; one of sequence 0 when there is none.
+// One that is not understood counts all the same: the next append goes behind it.
+func (l CommandLog) Newest(ctx context.Context, id device.ID) (device.StoredEvent, error) {
+	m, err := l.b.leaderGet(ctx, CommandEventStream, map[string]any{"last_by_subj": commandEventSubject(id)})
+	if err != nil || m.Seq == 0 {
+		return device.StoredEvent{}, err
+	}
+	return l.b.stored(CommandEventStream, raw{subject: m.Subject, header: m.Header, body: m.Data, seq: m.Seq}, decodeEvent), nil
+}
+
+// Events reads the device's events from a sequence on, oldest first.
+func (l CommandLog) Events(ctx context.Context, id device.ID, from uint64) (all []device.StoredEvent, err error) {
+	err = l.b.readSubjectFrom(ctx, CommandEventStream, commandEventSubject(id), max(from, 1)-1, func(r raw) {
 		all = append(all, l.b.stored(CommandEventStream, r, decodeEvent))
 	})
 	return all, err

@@ -320,7 +320,7 @@ func TestRemoval(t *testing.T) {
 	left := func(id device.ID) int {
 		r, err := mailbox.Requests(t.Context(), id)
 		must(t, err)
-		e, err := log.Events(t.Context(), id)
+		e, err := log.Events(t.Context(), id, 0)
 		must(t, err)
 		return len(r) + len(e)
 	}
