@@ -29,6 +29,7 @@ type outLink struct {
 	credit        uint32
 	queue         []parcel // offered and not begun
 	queued        int      // bytes of them
+	typical       int      // bytes of a delivery, as the latest were
 	current       *sending
 	unsettled     int
 	drain         *time.Timer // runs while the peer drains
@@ -69,7 +70,7 @@ func (s *session) attachReceiver(p *wire.Attach) error {
 		source = *p.Source
 	}
 	l := &outLink{
-		s: s, handle: p.Handle, name: p.Name, window: s.c.cfg.CommandWindow, largest: p.MaxMessageSize,
+		s: s, handle: p.Handle, name: p.Name, window: s.c.cfg.CommandWindow, largest: p.MaxMessageSize, typical: maxQueuedBytes / 4,
 		settled: p.SndSettleMode == wire.SndSettled, open: true,
 	}
 	ours, err := l.resolve(&source)
@@ -159,6 +160,7 @@ func (l *outLink) offer(generation int, p parcel) {
 		l.outstanding = max(l.outstanding-1, 0)
 		l.queue = append(l.queue, p)
 		l.queued += len(p.data)
+		l.typical = max(l.typical-l.typical/8, len(p.data), 1)
 	}
 	c.mu.Unlock()
 	c.poke()
@@ -198,7 +200,7 @@ func (l *outLink) want() int {
 		return 0
 	}
 	room := min(int64(l.credit), int64(l.window-l.unsettled), maxAsked+int64(len(l.queue)))
-	n := int(room) - len(l.queue) - l.outstanding
+	n := min(int(room)-len(l.queue), max((maxQueuedBytes-l.queued)/l.typical, 1)) - l.outstanding
 	if n <= 0 {
 		return 0
 	}
