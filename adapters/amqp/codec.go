@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tributary-iot/tributary/adapters/amqp/wire"
+	"github.com/tributary-iot/tributary/adapters/amqp/words"
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/normalize"
 )
@@ -107,12 +108,12 @@ func typedBody(m *wire.Message, limit int) error {
 // toTelemetry makes a message of one for the telemetry of a device. Beside an
 // error it answers the message when only its payload could not be read.
 func toTelemetry(in *wire.Message, to route, settled bool) (*device.Message, error) {
-	attributes := eventAttributes(in.Properties)
+	attributes := words.EventAttributes(in.Properties)
 	m := &device.Message{
 		Tenant: to.id.Tenant, Device: to.id.Device, Via: to.via, Channel: to.channel,
-		Key: idText(in.MessageID), Protocol: device.AMQP, QoS: 1,
+		Key: words.ID(in.MessageID), Protocol: device.AMQP, QoS: 1,
 		ContentType: string(in.ContentType), ReceivedAt: time.Now(),
-		Properties: properties(in, attributes != nil), Payload: in.Body,
+		Properties: words.Properties(in, attributes != nil), Payload: in.Body,
 	}
 	if settled {
 		m.QoS = 0
@@ -134,7 +135,7 @@ func toTelemetry(in *wire.Message, to route, settled bool) (*device.Message, err
 // toResponse makes an answer of a message to a reply-to address.
 func toResponse(in *wire.Message, to route) (device.Response, error) {
 	r := device.Response{
-		Device: to.id, Via: to.via, Command: idText(in.CorrelationID), Status: 200,
+		Device: to.id, Via: to.via, Command: words.ID(in.CorrelationID), Status: 200,
 		Payload: in.Body, ContentType: string(in.ContentType), Protocol: device.AMQP,
 	}
 	if r.Command == "" {
@@ -144,7 +145,7 @@ func toResponse(in *wire.Message, to route) (device.Response, error) {
 		if p.Key != "status" {
 			continue
 		}
-		status, err := strconv.Atoi(valueText(p.Value))
+		status, err := strconv.Atoi(words.Text(p.Value))
 		if err != nil || status < 100 || status > 599 {
 			return r, device.Errorf(device.Invalid, "the application property status must be a whole number from 100 to 599")
 		}

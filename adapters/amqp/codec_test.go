@@ -38,21 +38,6 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-func TestTexts(t *testing.T) {
-	for want, v := range map[string]any{
-		"": nil, "s": "s", "sym": wire.Symbol("sym"), "7": uint8(7), "-7": int64(-7), "1.5": float32(1.5), "0.1": float32(0.1), "21.5": 21.5,
-		"true": true, "x": wire.Char('x'), "b": []byte("b"), "ff": []byte{0xff}, "2023-11-14T22:13:20.123Z": wire.Timestamp(1700000000123),
-		"01020304": wire.Decimal{1, 2, 3, 4},
-	} {
-		if got := valueText(v); got != want {
-			t.Errorf("%#v is %q, want %q", v, got, want)
-		}
-	}
-	if got := idText([]byte("b")); got != "62" {
-		t.Errorf("a binary id is %q", got)
-	}
-}
-
 func FuzzAddress(f *testing.F) {
 	f.Add("d/telemetry/a/b")
 	f.Add("/commands")

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tributary-iot/tributary/adapters/amqp/wire"
+	"github.com/tributary-iot/tributary/adapters/amqp/words"
 	"github.com/tributary-iot/tributary/device"
 )
 
@@ -156,9 +157,9 @@ func toCommand(in *wire.Message, to route, sender string) (device.Command, error
 	for _, p := range in.Properties {
 		switch p.Key {
 		case propKey:
-			c.Key = valueText(p.Value)
+			c.Key = words.Text(p.Value)
 		case propOneWay:
-			oneWay, err := strconv.ParseBool(valueText(p.Value))
+			oneWay, err := strconv.ParseBool(words.Text(p.Value))
 			if err != nil {
 				return c, device.Errorf(device.Invalid, "the application property %s is true or false", propOneWay)
 			}

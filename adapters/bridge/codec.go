@@ -8,6 +8,7 @@ import (
 	"github.com/Azure/go-amqp"
 
 	"github.com/tributary-iot/tributary/adapters/amqp/wire"
+	"github.com/tributary-iot/tributary/adapters/amqp/words"
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/normalize"
 )
@@ -28,12 +29,13 @@ func (l *link) toTelemetry(in *incoming) (*device.Message, error) {
 		return nil, err
 	}
 	p := in.properties()
-	attributes := eventAttributes(in.ApplicationProperties)
+	said := in.said()
+	attributes := words.EventAttributes(said.Properties)
 	m := &device.Message{
 		Tenant: id.Tenant, Device: id.Device, Via: via, Channel: channel,
-		Key: idText(p.MessageID), Protocol: device.AMQP, QoS: 1,
+		Key: words.ID(p.MessageID), Protocol: device.AMQP, QoS: 1,
 		ContentType: contentType, ReceivedAt: time.Now(),
-		Properties: in.keep(attributes != nil), Payload: body,
+		Properties: words.Properties(said, attributes != nil), Payload: body,
 	}
 	if p.CreationTime != nil {
 		m.CreatedAt = *p.CreationTime
@@ -106,9 +108,9 @@ func tokenOf(c *device.Command) string { return c.ID + "/" + c.Device }
 // application property device.
 func (l *link) toResponse(in *incoming) (device.Response, error) {
 	r := device.Response{Status: 200, Protocol: device.AMQP}
-	command, name, _ := strings.Cut(idText(in.properties().CorrelationID), "/")
+	command, name, _ := strings.Cut(words.ID(in.properties().CorrelationID), "/")
 	if name == "" {
-		name = valueText(in.ApplicationProperties["device"])
+		name = words.Text(in.ApplicationProperties["device"])
 	}
 	if command == "" || name == "" {
 		return r, device.Errorf(device.Invalid, "an answer needs the command's correlation-id as it came")
@@ -119,7 +121,7 @@ func (l *link) toResponse(in *incoming) (device.Response, error) {
 		return r, err
 	}
 	if said, ok := in.ApplicationProperties["status"]; ok {
-		if r.Status, err = strconv.Atoi(valueText(said)); err != nil || r.Status < 100 || r.Status > 599 {
+		if r.Status, err = strconv.Atoi(words.Text(said)); err != nil || r.Status < 100 || r.Status > 599 {
 			return r, device.Errorf(device.Invalid, "the application property status must be a whole number from 100 to 599")
 		}
 	}

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"reflect"
+	"strconv"
 	"testing"
 	"time"
 
@@ -129,7 +130,7 @@ func TestAnswers(t *testing.T) {
 		r, err := l.toResponse(in)
 		got := ""
 		if err == nil {
-			got = r.Command + " " + r.Device.Device + " " + valueText(r.Status)
+			got = r.Command + " " + r.Device.Device + " " + strconv.Itoa(r.Status)
 		}
 		if got != c.want {
 			t.Errorf("%v %v %v: %q %v, want %q", c.id, c.status, c.device, got, err, c.want)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/Azure/go-amqp"
 
+	"github.com/tributary-iot/tributary/adapters/amqp/words"
 	"github.com/tributary-iot/tributary/device"
 )
 
@@ -36,9 +37,9 @@ var fields = map[string]func(in *incoming) string{
 	"reply-to":       func(in *incoming) string { return text(in.properties().ReplyTo) },
 	"content-type":   func(in *incoming) string { return text(in.properties().ContentType) },
 	"group-id":       func(in *incoming) string { return text(in.properties().GroupID) },
-	"user-id":        func(in *incoming) string { return valueText(in.properties().UserID) },
-	"message-id":     func(in *incoming) string { return idText(in.properties().MessageID) },
-	"correlation-id": func(in *incoming) string { return idText(in.properties().CorrelationID) },
+	"user-id":        func(in *incoming) string { return words.Text(in.properties().UserID) },
+	"message-id":     func(in *incoming) string { return words.ID(in.properties().MessageID) },
+	"correlation-id": func(in *incoming) string { return words.ID(in.properties().CorrelationID) },
 }
 
 // ofCommands are what a template of a command's address may say.
@@ -143,9 +144,9 @@ func (in *incoming) value(reference string) string {
 	case !keyed:
 		return fields[reference](in)
 	case kind == "property":
-		return valueText(in.ApplicationProperties[key])
+		return words.Text(in.ApplicationProperties[key])
 	}
-	return valueText(in.Annotations[key])
+	return words.Text(in.Annotations[key])
 }
 
 // template is text with references.

@@ -48,11 +48,12 @@ var layers = []room{
 	{path: "adapters/adaptertest", rooms: []string{"adapters", "device"}, helper: true},
 	{path: "adapters/mqtt", rooms: []string{"adapters", "adapters/mqtt/packet", "device", "internal/doorway", "internal/metrics", "internal/parking", "normalize"}, others: []string{prometheus}, tests: []string{"topic"}},
 	{path: "adapters/mqtt/packet"},
-	{path: "adapters/amqp", rooms: []string{"adapters", "adapters/amqp/wire", "device", "internal/doorway", "internal/metrics", "normalize"}, others: []string{prometheus}},
+	{path: "adapters/amqp", rooms: []string{"adapters", "adapters/amqp/wire", "adapters/amqp/words", "device", "internal/doorway", "internal/metrics", "normalize"}, others: []string{prometheus}},
 	{path: "adapters/amqp/wire"},
+	{path: "adapters/amqp/words", rooms: []string{"adapters/amqp/wire"}},
 	{
 		path:   "adapters/bridge", // a client, whose library needs a guard made of our codec (docs/decisions/0027)
-		rooms:  []string{"adapters", "adapters/amqp/wire", "device", "internal/metrics", "normalize"},
+		rooms:  []string{"adapters", "adapters/amqp/wire", "adapters/amqp/words", "device", "internal/metrics", "normalize"},
 		others: []string{amqpClient, prometheus},
 		tests:  []string{"adapters/amqp"}, // as the broker
 	},
