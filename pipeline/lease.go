@@ -144,6 +144,8 @@ func (l Leases) ensure(ctx context.Context) error {
 // sequences begin at a generation of their own, above all of the streams of
 // that name before it.
 func (b *Belt) ensureCounted(ctx context.Context, cfg jetstream.StreamConfig) error {
+	ctx, cancel := context.WithTimeout(ctx, makingPatience)
+	defer cancel()
 	s, err := b.js.Stream(ctx, cfg.Name)
 	if err == nil && cfg.AllowMsgTTL && !s.CachedInfo().Config.AllowMsgTTL {
 		next := s.CachedInfo().Config
@@ -174,6 +176,8 @@ func (b *Belt) ensureCounted(ctx context.Context, cfg jetstream.StreamConfig) er
 
 // ensureDisposable makes a stream that may be lost, when it is not there.
 func (b *Belt) ensureDisposable(ctx context.Context, cfg jetstream.StreamConfig) error {
+	ctx, cancel := context.WithTimeout(ctx, makingPatience)
+	defer cancel()
 	_, err := b.js.Stream(ctx, cfg.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		_, err = b.js.CreateStream(ctx, cfg)

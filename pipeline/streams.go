@@ -55,6 +55,10 @@ func (b *Belt) streamConfigs() []jetstream.StreamConfig {
 	}, b.lastValueConfigs(ours)...)
 }
 
+// makingPatience is how long the making of a stream may take: it is written to disk
+// before it is answered, and a disk that others keep busy takes its time.
+const makingPatience = time.Minute
+
 // ensureStreams makes what is missing and checks what is there.
 func (b *Belt) ensureStreams(ctx context.Context) error {
 	for _, want := range b.streamConfigs() {
@@ -75,6 +79,8 @@ func (b *Belt) ensureStreams(ctx context.Context) error {
 }
 
 func (b *Belt) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {
+	ctx, cancel := context.WithTimeout(ctx, makingPatience)
+	defer cancel()
 	s, err := b.js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		_, err = b.js.CreateStream(ctx, want)
@@ -139,6 +145,8 @@ func limit(n int64) int64 { return max(n, 0) }
 // ensureBucket makes a bucket that takes atomic batches. Direct reads, which may
 // be behind on a cluster, are for listings; single records are read from the leader.
 func (b *Belt) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig) error {
+	ctx, cancel := context.WithTimeout(ctx, makingPatience)
+	defer cancel()
 	kv, err := b.js.KeyValue(ctx, want.Bucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		_, err = b.js.CreateStream(ctx, jetstream.StreamConfig{
