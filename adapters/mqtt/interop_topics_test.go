@@ -61,6 +61,14 @@ func (b *broker) away(t *testing.T, client string) {
 	poll(t, client+" is away", func() bool { r := b.records.Get(key); return r != nil && r.Node == "" })
 }
 
+// finished waits until nothing that was sent to a session is unfinished, which it
+// would get again.
+func (b *broker) finished(t *testing.T, client string) {
+	t.Helper()
+	key := device.SessionKey{Principal: device.ID{Tenant: "default", Device: client}, Client: client}
+	poll(t, client+" has finished", func() bool { r := b.records.Get(key); return r != nil && len(r.State.Outgoing) == 0 })
+}
+
 // TestPahoGo3: Eclipse's Go client for 3.1.1: every QoS, retained, a session that
 // goes on, a will.
 func TestPahoGo3(t *testing.T) {
@@ -84,6 +92,7 @@ func TestPahoGo3(t *testing.T) {
 		finish(t, pub.Publish(fmt.Sprint("t/", qos), qos, qos == 1, "x"))
 	}
 	in.await(t, "t/0 x", "t/1 x", "t/2 x")
+	b.finished(t, "sub")
 	sub.Disconnect(0)
 	b.away(t, "sub")
 	finish(t, pub.Publish("t/missed", 1, false, "1"))
@@ -155,6 +164,7 @@ func TestPahoGo5(t *testing.T) {
 		publish(fmt.Sprint("t/", qos), qos, qos == 1, "x")
 	}
 	in.await(t, "t/0 xv", "t/1 xv", "t/2 xv")
+	b.finished(t, "sub")
 	if err := sub.Disconnect(&paho.Disconnect{}); err != nil {
 		t.Fatal(err)
 	}
