@@ -64,7 +64,8 @@ type Joining struct {
 	Room func(ctx context.Context) error
 
 	// State is called when the session is written down: what was offered and is not
-	// finished. Offer is not called meanwhile. It must not call the house.
+	// finished, without what another session of a group may get instead
+	// (TopicDelivery.Settle). Offer is not called meanwhile. It must not call the house.
 	State func() device.SessionState
 
 	// End is called at most once, and must not block: the session is taken over, or
@@ -82,8 +83,8 @@ type Joined struct {
 // Member is a session that is in. Its methods must not be called from within
 // Offer or State, but for Save and Request.
 type Member interface {
-	// Subscribe adds or replaces a subscription and answers whether it is new.
-	// Messages stored from then on are offered. The answer's replay offers the
+	// Subscribe adds or replaces a subscription. Messages stored from then on are
+	// offered; of a shared one, those that no session of its group was given. The answer's replay offers the
 	// retained messages that the subscription's policy asks for; the adapter calls
 	// it, from any goroutine, once the peer was told of the subscription.
 	Subscribe(ctx context.Context, s device.Subscription) (replay func(), err error)
@@ -109,7 +110,8 @@ type Member interface {
 	Read(ctx context.Context, ref device.Ref) (*device.Publication, error)
 
 	// Leave ends the session's stay. It goes on without a connection for expiry,
-	// with what State answers once more. The will is published (later, if it says
+	// with what State answers once more; what it was given of a group and has not
+	// settled goes to another session. The will is published (later, if it says
 	// so) unless forget says that the peer said goodbye. It is idempotent; after it
 	// none of the session's functions is called.
 	Leave(expiry time.Duration, forgetWill bool)

@@ -115,6 +115,16 @@ func (s *Subscription) Share() (name, filter string, shared bool) {
 	return name, filter, true
 }
 
+// Group names a shared subscription: the sessions that have it get each message
+// once, among them (MQTT 5, 4.8.2). It is comparable.
+type Group struct{ Tenant, Name, Filter string }
+
+// Group is the one a shared subscription of a tenant belongs to.
+func (s *Subscription) Group(tenant string) (g Group, shared bool) {
+	name, filter, shared := s.Share()
+	return Group{tenant, name, filter}, shared
+}
+
 // Validate checks the filter's form and bounds.
 func (s *Subscription) Validate() error {
 	name, filter, shared := s.Share()

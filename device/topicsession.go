@@ -19,6 +19,13 @@ type TopicDelivery struct {
 	Retained     bool     // RETAIN as the session is to see it
 	IDs          []uint32 // of the subscriptions it came by
 	Ref          Ref      // where it can be read again; zero with Granted 0
+
+	// Settle is set when the session was given the message in the place of its
+	// group: it says, once, that the message is the session's for good (Accepted) or
+	// is to go to another (Released), and may be called from anywhere. Until then the
+	// message is none that the session's state names, but for one with QoS 2 whose
+	// identifier is about to be used. Nil for all other messages.
+	Settle func(OutcomeKind)
 }
 
 // Ref is a publication's place.

@@ -37,6 +37,7 @@ const (
 	retainedRoot       = "retained"
 	sessionRoot        = "session"
 	sessionAskRoot     = "session-ask"
+	shareHereRoot      = "share-here"
 	leaseRoot          = "lease"
 	generationSubject  = "lease-generation"
 	nodeRoot           = "node"

@@ -20,10 +20,8 @@ import (
 
 // What a subscription may cost.
 const (
-	maxSubscriptions    = 100              // named ones of a tenant
-	maxSubscriptionName = 256              // bytes
-	subscriptionAckWait = 30 * time.Second // after which what a dead node's readers held is offered again
-	subscriptionPending = 20000            // offered and not settled, by all readers of one
+	maxSubscriptions    = 100 // named ones of a tenant
+	maxSubscriptionName = 256 // bytes
 )
 
 // What the consumer of a named subscription remembers besides.
@@ -49,12 +47,12 @@ func (b *Belt) Subscribe(ctx context.Context, store storage.Reader, q adapters.S
 	if q.Name == "" {
 		return b.readAlone(ctx, store, q, stream.CachedInfo(), offer, lost)
 	}
-	s := &subscription{b: b, q: q, stream: stream, epoch: streamEpoch(stream.CachedInfo()), offer: offer, lost: lost,
-		wake: make(chan struct{}, 1), done: make(chan struct{}), held: map[uint64]string{}}
+	s := &subscription{q: q, stream: stream, epoch: streamEpoch(stream.CachedInfo()), offer: offer}
+	s.pull = &pull{b: b, name: q.Name, idle: max(q.Keep, time.Second), give: s.give, lost: lost}
 	if err := s.open(ctx); err != nil {
 		return nil, err
 	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.begin()
 	go s.run()
 	go s.tend()
 	return s, nil
@@ -113,14 +111,8 @@ func nonEmpty(s string) []string {
 
 // room refuses a tenant more named subscriptions than it may have.
 func (s *subscription) room(ctx context.Context) error {
-	prefix, n := subscriptionPrefix(s.q.Tenant), 0
-	names := s.stream.ConsumerNames(ctx)
-	for name := range names.Name() {
-		if strings.HasPrefix(name, prefix) {
-			n++
-		}
-	}
-	if err := names.Err(); err != nil {
+	n, err := consumersOf(ctx, s.stream, subscriptionPrefix(s.q.Tenant))
+	if err != nil {
 		return device.Wrap(device.Unavailable, "the subscriptions cannot be counted now", err)
 	}
 	if n >= maxSubscriptions {
@@ -129,11 +121,22 @@ func (s *subscription) room(ctx context.Context) error {
 	return nil
 }
 
+// consumersOf counts the consumers of a stream whose names begin so.
+func consumersOf(ctx context.Context, stream jetstream.Stream, prefix string) (n int, err error) {
+	names := stream.ConsumerNames(ctx)
+	for name := range names.Name() {
+		if strings.HasPrefix(name, prefix) {
+			n++
+		}
+	}
+	return n, names.Err()
+}
+
 // config is the consumer the subscription is.
 func (s *subscription) config() (jetstream.ConsumerConfig, error) {
 	cfg := jetstream.ConsumerConfig{
 		Durable: subscriptionConsumer(s.q.Tenant, s.q.Name), FilterSubjects: subscriptionFilter(&s.q),
-		AckPolicy: jetstream.AckExplicitPolicy, AckWait: subscriptionAckWait, MaxAckPending: subscriptionPending, MaxDeliver: -1,
+		AckPolicy: jetstream.AckExplicitPolicy, AckWait: pullAckWait, MaxAckPending: pullPending, MaxDeliver: -1,
 		InactiveThreshold: s.q.Keep, Metadata: map[string]string{metaTenant: s.q.Tenant, metaName: s.q.Name},
 	}
 	return cfg, s.start(&cfg)

@@ -220,12 +220,12 @@ func TestRecalledRequestsAreNotMet(t *testing.T) {
 	r.Request(1000)
 	r.Recall()
 	// What was under way may be met; no more than that.
-	for i := range subscriptionMost + 50 {
+	for i := range pullMost + 50 {
 		say(t, b, "default", "d", "", fmt.Sprint(i))
 	}
-	other := subscribe(t, b, adapters.Subscription{Tenant: "default", First: true}, 2*subscriptionMost)
-	eventually(t, "another reader has all", func() bool { return len(other.all()) == subscriptionMost+50 })
-	if n := len(r.all()); n > subscriptionMost {
+	other := subscribe(t, b, adapters.Subscription{Tenant: "default", First: true}, 2*pullMost)
+	eventually(t, "another reader has all", func() bool { return len(other.all()) == pullMost+50 })
+	if n := len(r.all()); n > pullMost {
 		t.Errorf("%d messages came after the requests were recalled", n)
 	}
 }

@@ -9,11 +9,15 @@ import (
 )
 
 // reaches says whether a filter takes the tenant's own topics, and telemetry:
-// the second level of a topic tells one from the other.
+// the second level of a topic tells one from the other. What a shared subscription
+// takes is brought by its group.
 func reaches(filter string) (own, telemetry bool) {
 	first, rest, more := strings.Cut(filter, "/")
-	if first == "#" {
+	switch first {
+	case "#":
 		return true, true
+	case "$share":
+		return false, false
 	}
 	second, _, _ := strings.Cut(rest, "/")
 	switch {

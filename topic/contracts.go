@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/device"
 )
 
@@ -31,6 +32,26 @@ type Log interface {
 	// Hear calls fn with every message Cast on topics of a tenant, one at a time,
 	// from when it returns until stop is called.
 	Hear(ctx context.Context, tenant string, fn func(*device.Publication)) (stop func(), err error)
+
+	// Share begins to read what a source holds for a group, as one of its readers on
+	// any node: each message is offered to one of them, from one goroutine, never more
+	// than it requested, and is its own until settle. What is Released, or held by a
+	// reader that is detached or lost, is offered again to any. A group that is new
+	// begins after a sequence, or now when that is 0. lost is called at most once: the
+	// group was taken away. Errors: Busy (too many groups), Unavailable.
+	Share(ctx context.Context, src device.Source, g device.Group, after uint64,
+		offer func(a device.Arrival, settle func(device.OutcomeKind)), lost func(error)) (adapters.Feed, error)
+
+	// HearShared calls fn with what is Cast on topics that a group's filter takes, as
+	// Hear does, but each message is told to one of those who listen for the group.
+	HearShared(ctx context.Context, g device.Group, fn func(*device.Publication)) (stop func(), err error)
+
+	// KeepShare has a group outlive its last reader for so long at least. Without it
+	// that is a minute.
+	KeepShare(ctx context.Context, g device.Group, keep time.Duration) error
+
+	// EndShare takes a group away, unless somebody reads for it on some node.
+	EndShare(ctx context.Context, g device.Group) error
 
 	// End is where a source ends now.
 	End(ctx context.Context, src device.Source) (device.Position, error)

@@ -9,6 +9,9 @@
 // session costs while it is away is its record, and while it is slow a bounded
 // queue. docs/decisions/0021-topics-by-position.md says why.
 //
+// The sessions of a shared subscription are a group, which has one position for all:
+// docs/decisions/0028-shares-are-consumers.md.
+//
 // It implements adapters.Topics and knows neither protocols nor NATS; what it
 // needs of the streams is in contracts.go.
 package topic

@@ -3,6 +3,7 @@ package topic
 import (
 	"context"
 	"crypto/rand"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,12 +28,17 @@ type member struct {
 	saves sync.Mutex
 	saving
 
+	handing sync.Mutex // no lock is taken under it
+	handed  map[*handed]struct{}
+
 	asking  sync.Mutex // Subscribe, Unsubscribe and Leave, one at a time
 	mu      sync.Mutex // its feed's lock, if both are needed, is taken first
 	more    sync.Cond  // credit, or the end
 	gone    bool
+	begun   bool // Request was called
 	credit  int
 	subs    map[string]*subscription
+	shares  []*share // of subs; never changed in place
 	lines   [sources]line
 	reading bool                                // somebody reads for it alone
 	before  atomic.Pointer[device.SessionState] // of the door in an earlier stay, until the door has it: its first Save or Request
@@ -64,8 +70,9 @@ func (m *member) Subscribe(ctx context.Context, want device.Subscription) (repla
 	if err := want.Validate(); err != nil {
 		return nil, err
 	}
-	if _, _, shared := want.Share(); shared {
-		return nil, device.Errorf(device.Invalid, "shared subscriptions are not supported")
+	_, _, shared := want.Share()
+	if shared && want.NoLocal {
+		return nil, device.Errorf(device.Invalid, "a shared subscription cannot leave out what its own session publishes")
 	}
 	m.asking.Lock()
 	defer m.asking.Unlock()
@@ -81,7 +88,7 @@ func (m *member) Subscribe(ctx context.Context, want device.Subscription) (repla
 	if err := m.put(ctx, want, old, true); err != nil {
 		return nil, err
 	}
-	if want.Retained == device.RetainedNever || want.Retained == device.RetainedIfNew && old != nil {
+	if shared || want.Retained == device.RetainedNever || want.Retained == device.RetainedIfNew && old != nil {
 		return func() {}, nil
 	}
 	return func() { m.replay(want) }, nil
@@ -91,6 +98,9 @@ func (m *member) Subscribe(ctx context.Context, want device.Subscription) (repla
 // feeds it run. A fresh one takes nothing that is stored already.
 func (m *member) put(ctx context.Context, want device.Subscription, old *subscription, fresh bool) error {
 	sub := &subscription{Subscription: want, member: m}
+	if g, shared := want.Group(m.tenant.name); shared {
+		return m.putShared(ctx, g, sub, old)
+	}
 	if old != nil {
 		sub.since = old.since
 	} else if err := m.s.supply(ctx, m.tenant, want.Filter); err != nil {
@@ -161,6 +171,9 @@ func (m *member) Unsubscribe(filter string) bool {
 	sub := m.subs[filter]
 	delete(m.subs, filter)
 	m.single.Store(len(m.subs) == 1)
+	if sub != nil && sub.share != nil {
+		m.shares = without(slices.Clone(m.shares), sub.share)
+	}
 	m.mu.Unlock()
 	if sub == nil {
 		return false
@@ -170,8 +183,12 @@ func (m *member) Unsubscribe(filter string) bool {
 }
 
 func (m *member) forget(sub *subscription) {
-	m.tenant.tree.remove(sub)
-	m.s.spare(m.tenant, sub.Filter)
+	if sub.share != nil {
+		sub.share.remove(m)
+	} else {
+		m.tenant.tree.remove(sub)
+		m.s.spare(m.tenant, sub.Filter)
+	}
 	m.s.metrics.subscriptions.Dec()
 }
 
@@ -187,7 +204,9 @@ func (m *member) take(ref device.Ref, p *device.Publication, subs []*subscriptio
 		return
 	}
 	if d.Granted == 0 {
-		m.offer(d)
+		if m.begun { // before that, the peer does not know that its session goes on
+			m.offer(d)
+		}
 		return
 	}
 	l := &m.lines[ref.Source]
@@ -238,13 +257,22 @@ func (m *member) delivery(ref device.Ref, p *device.Publication, subs []*subscri
 
 // Request implements adapters.Member.
 func (m *member) Request(n int) {
+	for _, sh := range m.request(n) {
+		sh.ask()
+	}
+}
+
+// request answers the groups that the credit may be for as well.
+func (m *member) request(n int) []*share {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.credit += n
+	m.begun = true
 	m.before.Store(nil)
 	m.drain()
 	m.more.Broadcast()
 	m.wakeReader()
+	return m.shares
 }
 
 // drain offers what waits, as far as there is credit. The lock is held.

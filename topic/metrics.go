@@ -11,6 +11,8 @@ type metrics struct {
 	published     [3]prometheus.Counter // by QoS
 	delivered     [3]prometheus.Counter // by QoS
 	subscriptions prometheus.Gauge
+	groups        prometheus.Gauge
+	handedOn      prometheus.Counter
 	behind        prometheus.Counter
 	unread        prometheus.Counter
 	saveErrors    prometheus.Counter
@@ -24,6 +26,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	delivered := r.CounterVec("delivered_total", "Messages handed to sessions, by the QoS they get.", "qos")
 	m := &metrics{
 		subscriptions: r.Gauge("subscriptions", "Subscriptions to topics of sessions on this node."),
+		groups:        r.Gauge("groups", "Groups of shared subscriptions with sessions on this node."),
+		handedOn:      r.Counter("handed_on_total", "Messages a session of a group was given and left to another."),
 		behind:        r.Counter("behind_total", "Times a session did not keep up or came back, and was read for alone."),
 		saveErrors:    r.Counter("save_errors_total", "Sessions that could not be written down."),
 		wills:         r.Counter("wills_total", "Wills published."),

@@ -110,10 +110,11 @@ func (m *member) Leave(expiry time.Duration, forgetWill bool) {
 	if forgetWill {
 		m.in.Will = nil
 	}
+	m.keepShares(expiry)
 	r := m.record(nil)
 	leave(r, time.Now(), expiry)
 	subs := m.goAway()
-	m.farewell(r)
+	m.handOn(r, m.farewell(r))
 	for _, sub := range subs {
 		m.forget(sub)
 	}
@@ -125,7 +126,7 @@ func (m *member) Leave(expiry time.Duration, forgetWill bool) {
 func (m *member) goAway() map[string]*subscription {
 	m.mu.Lock()
 	subs := m.subs
-	m.gone, m.subs = true, nil
+	m.gone, m.subs, m.shares = true, nil, nil
 	for src := range m.lines {
 		m.lines[src] = line{}
 	}
@@ -143,14 +144,14 @@ func (m *member) goAway() map[string]*subscription {
 }
 
 // farewell writes down that the session was left, or takes its record away, and
-// publishes its will if it is due.
-func (m *member) farewell(r *device.SessionRecord) {
+// publishes its will if it is due. It answers whether the session goes on.
+func (m *member) farewell(r *device.SessionRecord) (kept bool) {
 	if r.Will != nil && !time.Now().Before(r.WillAt) {
 		m.s.publishWill(r.Will)
 		r.Will, r.WillAt = nil, time.Time{}
 	}
 	if !m.recorded {
-		return
+		return false
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.s.ctx), m.s.cfg.Timeout)
 	defer cancel()
@@ -164,4 +165,5 @@ func (m *member) farewell(r *device.SessionRecord) {
 		m.s.metrics.saveErrors.Inc()
 		m.s.cfg.Logger.Warn("a session could not be written down at its end", "client", r.Key.Client, r.Key.Principal.Log(), "error", err)
 	}
+	return err == nil && r.Expiry > 0
 }

@@ -41,6 +41,9 @@ type tenant struct {
 	turn  sync.Mutex // of listening and not listening any more
 	ears  int        // subscriptions that want what is cast
 	quiet func()
+
+	sharing sync.Mutex // of opening and closing what follows
+	shares  map[device.Group]*share
 }
 
 // New makes a Service; Run lets it hear of sessions.
@@ -52,7 +55,7 @@ func New(cfg Config, log Log, sessions Sessions, commands Commands) (*Service, e
 	}
 	s := &Service{
 		cfg: cfg, log: log, sessions: sessions, commands: commands, metrics: m, readers: make(chan struct{}, cfg.Readers),
-		tenants: map[string]*tenant{}, members: map[device.SessionKey]*member{}, index: index{rows: map[device.SessionKey]row{}},
+		tenants: map[string]*tenant{}, members: map[device.SessionKey]*member{}, index: index{rows: map[device.SessionKey]row{}, groups: map[device.SessionKey][]device.Group{}, sizes: map[device.Group]int{}},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for _, src := range []device.Source{device.SourceTopics, device.SourceTelemetry} {
@@ -83,7 +86,7 @@ func (s *Service) tenantOf(name string) *tenant {
 	defer s.mu.Unlock()
 	t := s.tenants[name]
 	if t == nil {
-		t = &tenant{name: name}
+		t = &tenant{name: name, shares: map[device.Group]*share{}}
 		s.tenants[name] = t
 	}
 	return t

@@ -387,3 +387,22 @@ func TestJoinFails(t *testing.T) {
 		t.Errorf("%d members", len(s.members))
 	}
 }
+
+// TestNothingBeforeTheFirstRequest: until then the peer has not heard that its
+// session goes on, so it is offered nothing, with QoS 0 neither.
+func TestNothingBeforeTheFirstRequest(t *testing.T) {
+	h := &house{t: t}
+	s := h.node("a")
+	first := h.join(s, nil)
+	first.subscribe(t, "a", 1)
+	first.Request(1)
+	first.Leave(time.Hour, true)
+	back := h.join(s, nil)
+	defer back.Leave(0, true)
+	publish(t, s, text("a", 0, "too early"))
+	back.Request(1)
+	publish(t, s, text("a", 1, "now"))
+	if got := back.wait(t, 1); !slices.Equal(got, []string{"now"}) {
+		t.Errorf("it got %q", got)
+	}
+}

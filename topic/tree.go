@@ -12,6 +12,7 @@ import (
 type subscription struct {
 	device.Subscription
 	member *member
+	share  *share          // of a shared one, which is in no tree
 	since  [sources]uint64 // nothing at or before it is this subscription's
 }
 
@@ -83,9 +84,9 @@ func (n *node) remove(filter string, s *subscription) {
 	}
 }
 
-func without(all []*subscription, s *subscription) []*subscription {
+func without[T any](all []*T, one *T) []*T {
 	for i := range all {
-		if all[i] == s {
+		if all[i] == one {
 			last := len(all) - 1
 			all[i], all[last] = all[last], nil
 			return all[:last]

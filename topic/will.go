@@ -11,8 +11,11 @@ import (
 // index is what this node has heard of all records: enough to know where there
 // is none, and what has to be done about one that nobody holds.
 type index struct {
-	mu   sync.Mutex
-	rows map[device.SessionKey]row
+	mu     sync.Mutex
+	rows   map[device.SessionKey]row
+	groups map[device.SessionKey][]device.Group // of sessions that are in some, and may miss messages of them
+	sizes  map[device.Group]int
+	left   []device.Group // those the last session on record has left, since they were taken
 }
 
 type row struct {
@@ -41,6 +44,7 @@ func (x *index) note(key device.SessionKey, node string) {
 func (x *index) heard(key device.SessionKey, r *device.SessionRecord) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.join(key, r)
 	if r == nil {
 		delete(x.rows, key)
 		return
@@ -54,11 +58,48 @@ func (x *index) heard(key device.SessionKey, r *device.SessionRecord) {
 	x.rows[key] = n
 }
 
+// join notes which groups a session is in; nil is one that is over.
+func (x *index) join(key device.SessionKey, r *device.SessionRecord) {
+	before := x.groups[key]
+	delete(x.groups, key)
+	if r != nil {
+		for _, sub := range r.Subscriptions {
+			if g, shared := sub.Group(key.Principal.Tenant); shared && sub.QoS > 0 {
+				x.groups[key] = append(x.groups[key], g)
+				x.sizes[g]++
+			}
+		}
+	}
+	for _, g := range before {
+		if x.sizes[g]--; x.sizes[g] == 0 {
+			delete(x.sizes, g)
+			x.left = append(x.left, g)
+		}
+	}
+}
+
+// inGroup reports whether a session on record is in a group.
+func (x *index) inGroup(g device.Group) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.sizes[g] > 0
+}
+
+// leftGroups takes the groups that may be over.
+func (x *index) leftGroups() []device.Group {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	left := x.left
+	x.left = nil
+	return left
+}
+
 // drop forgets a row, unless it has changed.
 func (x *index) drop(key device.SessionKey, seen row) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.rows[key] == seen {
+		x.join(key, nil)
 		delete(x.rows, key)
 	}
 }
@@ -74,6 +115,7 @@ func (x *index) due(now time.Time, lives func(string) bool) map[device.SessionKe
 		case r.node != "" && !lives(r.node), !r.willAt.IsZero() && !now.Before(r.willAt):
 			found[key] = r
 		case !r.ends.IsZero() && now.After(r.ends) && r.willAt.IsZero():
+			x.join(key, nil)
 			delete(x.rows, key) // the stream removes it by itself
 		}
 	}
@@ -102,9 +144,14 @@ func (s *Service) tend(ctx context.Context) {
 	looks := time.NewTicker(s.cfg.TendEvery)
 	defer looks.Stop()
 	for {
+		due := s.index.due(time.Now(), s.sessions.Lives)
+		left := s.index.leftGroups()
 		if s.sessions.Elder() {
-			for key, seen := range s.index.due(time.Now(), s.sessions.Lives) {
+			for key, seen := range due {
 				s.settle(ctx, key, seen)
+			}
+			for _, g := range left {
+				s.endShare(ctx, g)
 			}
 		}
 		for _, m := range s.everybody() {

@@ -199,7 +199,11 @@ func (s *session) capabilities(c *packet.Connect) packet.Properties {
 	if c.ClientID == "" {
 		p.AddText(packet.AssignedClientID, s.client)
 	}
-	p.AddNumber(packet.SharedSubAvailable, 0)
+	if cfg.Topics == nil {
+		p.AddNumber(packet.SharedSubAvailable, 0)
+	} else {
+		p.AddNumber(packet.SharedSubAvailable, 1)
+	}
 	if s.keepAlive == 0 || s.keepAlive > cfg.MaxKeepAlive {
 		s.keepAlive = cfg.MaxKeepAlive.Truncate(time.Second)
 		p.AddNumber(packet.ServerKeepAlive, uint32(s.keepAlive/time.Second))

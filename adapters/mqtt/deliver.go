@@ -19,9 +19,17 @@ type mail struct {
 // sending is a PUBLISH of ours whose identifier is in use: with QoS 1 until
 // PUBACK, with QoS 2 until PUBCOMP.
 type sending struct {
-	command *delivery       // nil: a message of a topic
-	out     device.Outgoing // of a message of a topic; ID and QoS of either
-	n       uint64          // its place among those of the session
+	command *delivery                // nil: a message of a topic
+	out     device.Outgoing          // of a message of a topic; ID and QoS of either
+	n       uint64                   // its place among those of the session
+	settle  func(device.OutcomeKind) // of a message given in the place of a group; else nil
+}
+
+// finished tells a message's group, if it has one, that nobody else is to get it.
+func (o *sending) finished() {
+	if o.settle != nil {
+		o.settle(device.Accepted)
+	}
 }
 
 // keep enters what is about to be sent under its identifier. The lock is held.
@@ -204,6 +212,7 @@ func (s *session) acknowledged(p *packet.Ack) error {
 	case o.command != nil:
 		o.command.settle(outcomeOf(p))
 	default:
+		o.finished()
 		s.topics.finished()
 	}
 	return nil
@@ -268,6 +277,7 @@ func (s *session) taken(p *packet.Ack) error {
 		return closeWith(packet.ProtocolError, "PUBREC for a message that was not sent with QoS 2")
 	case p.Reason.Failed():
 		if o, _ := s.takeSent(p); o != nil {
+			o.finished()
 			t.finished()
 		}
 		return nil

@@ -67,6 +67,13 @@
 // acknowledgements, fewer if its Receive Maximum says so, and later what it
 // missed; with QoS 0 it misses it.
 //
+// Sessions that subscribe to $share/{group}/{filter}, on 3.1.1 too, share what the
+// filter takes: each message goes to one of them, on any node, in turn and as each
+// can take more. One with QoS 1 is that client's until it acknowledges or its
+// connection ends, and then another's; one with QoS 2 stays with its session. What
+// comes while none is connected waits for the first that is back. Who may use the
+// filter may share it; retained messages do not come by it.
+//
 // An application (and in open mode anybody) sends a command by publishing to
 // {device}/commands: the PUBACK says that it is durable. Its name is empty, its
 // deadline is Message Expiry. With a Response Topic, one of the tenant's own, the
@@ -104,7 +111,6 @@
 //
 // # What is not supported, and what we say about it
 //
-//   - Shared subscriptions: announced as not available.
 //   - Extended authentication: refused (0x8C).
 //   - A will on a topic of telemetry: refused (0x90; return code 5 on 3.1.1).
 package mqtt

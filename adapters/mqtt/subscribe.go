@@ -23,8 +23,8 @@ func (s *session) subscribe(p *packet.Subscribe) error {
 	var opened []*mailbox
 	var replays []func()
 	for i, f := range p.Filters {
-		if s.version >= packet.V5 && packet.IsShared(f.Topic) {
-			return closeWith(packet.SharedSubNotSupported, "shared subscriptions are not supported")
+		if s.srv.cfg.Topics == nil && s.version >= packet.V5 && packet.IsShared(f.Topic) {
+			return closeWith(packet.SharedSubNotSupported, "shared subscriptions are not available here")
 		}
 		got, err := s.subscribeOne(f, id)
 		if err != nil {
@@ -83,11 +83,12 @@ type subscribed struct {
 // subscribeOne adds a filter.
 func (s *session) subscribeOne(f packet.Filter, id uint32) (subscribed, error) {
 	want, err := parseFilter(f.Topic)
-	if err != nil && s.srv.cfg.Topics == nil {
-		return subscribed{}, err
-	}
-	if err != nil {
+	topic := err != nil || packet.IsShared(f.Topic) // a group may be called "commands"
+	switch {
+	case topic && s.srv.cfg.Topics != nil:
 		return s.subscribeTopic(f, id)
+	case err != nil:
+		return subscribed{}, err
 	}
 	box, err := s.subscribeMailbox(f, want, id)
 	return subscribed{granted: packet.Reason(min(f.QoS, 1)), box: box}, err
@@ -98,10 +99,8 @@ func (s *session) subscribeTopic(f packet.Filter, id uint32) (subscribed, error)
 	sub := device.Subscription{
 		Filter: f.Topic, QoS: int(f.QoS), NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished, Retained: device.RetainedPolicy(f.RetainHandling), ID: id,
 	}
-	if _, _, shared := sub.Share(); shared { // of 3.1.1, which has no word for it but this
-		return subscribed{}, device.Errorf(device.Invalid, "shared subscriptions are not supported")
-	}
-	if err := s.who.UseTopic(f.Topic); err != nil {
+	_, filter, _ := sub.Share() // of 3.1.1 too, where the words mean the same to other brokers
+	if err := s.who.UseTopic(filter); err != nil {
 		return subscribed{}, err
 	}
 	ctx, cancel := context.WithTimeout(s.srv.ctx, s.srv.cfg.ConnectTimeout)

@@ -80,11 +80,13 @@ func (s *session) full() bool { return len(s.sent) >= s.peerWindow || len(s.out)
 // show begins the delivery of a message with QoS 1 or 2. The lock is held.
 func (t *subscriber) show(d device.TopicDelivery) {
 	s := t.s
+	o := &sending{out: device.Outgoing{Ref: d.Ref, QoS: d.Granted, Retained: d.Retained, IDs: d.IDs}, settle: d.Settle}
 	if d.Expired(time.Now()) {
+		o.finished()
 		t.creditLater()
 		return
 	}
-	o := &sending{out: device.Outgoing{ID: s.nextID(), Ref: d.Ref, QoS: d.Granted, Retained: d.Retained, IDs: d.IDs}}
+	o.out.ID = s.nextID()
 	s.keep(o)
 	if d.Granted == 2 && t.kept {
 		// The client may remember this identifier when we do not: what it stands
@@ -109,10 +111,16 @@ func (t *subscriber) known(d device.TopicDelivery, o *sending, err error) {
 }
 
 // write queues the PUBLISH; one the client cannot take counts as delivered
-// (3.1.2.11.4). The lock is held.
+// (3.1.2.11.4). One with QoS 2 is this session's from then on: no other of its group
+// may get it (4.8.2). The lock is held.
 func (t *subscriber) write(d device.TopicDelivery, o *sending) {
-	if !t.s.writeMessage(d, o.out.ID, false) && !t.s.sealed && !t.s.broken {
+	written := t.s.writeMessage(d, o.out.ID, false)
+	switch {
+	case written && d.Granted == 2:
+		o.finished()
+	case !written && !t.s.sealed && !t.s.broken:
 		delete(t.s.sent, o.out.ID)
+		o.finished()
 		t.creditLater()
 	}
 }
@@ -161,7 +169,7 @@ func (t *subscriber) state() device.SessionState {
 	st := device.SessionState{LastID: s.lastID}
 	open := make([]*sending, 0, len(s.sent))
 	for _, o := range s.sent {
-		if o.command == nil {
+		if o.command == nil && (o.settle == nil || o.out.QoS == 2) {
 			open = append(open, o)
 		}
 	}
@@ -171,6 +179,9 @@ func (t *subscriber) state() device.SessionState {
 	}
 	st.Outgoing = append(st.Outgoing, s.resumed...)
 	for _, d := range t.later {
+		if d.Settle != nil {
+			continue // another of its group may get it
+		}
 		st.Outgoing = append(st.Outgoing, device.Outgoing{Ref: d.Ref, QoS: d.Granted, Retained: d.Retained, IDs: d.IDs})
 	}
 	for _, in := range s.received {

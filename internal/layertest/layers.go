@@ -85,7 +85,7 @@ var layers = []room{
 
 	{path: "batch", rooms: []string{"device"}, others: []string{"github.com/oklog/ulid/v2", "golang.org/x/sync"}},
 	{path: "topic", rooms: []string{"adapters", "device", "internal/metrics"}, others: []string{prometheus}},
-	{path: "topic/topictest", rooms: []string{"device"}, helper: true},
+	{path: "topic/topictest", rooms: []string{"adapters", "device"}, helper: true},
 	{path: "token", rooms: []string{"device", "internal/metrics"}, others: []string{prometheus}},
 	{path: "presence", rooms: []string{"device", "internal/metrics"}, others: []string{"github.com/oklog/ulid/v2", prometheus}},
 

@@ -21,6 +21,8 @@ type Log struct {
 	ears     map[*ear]struct{}
 	marks    map[string]string // topic by mark
 	reads    int
+	casting  sync.Mutex // one message is told at a time
+	shares
 }
 
 type ear struct {
@@ -54,6 +56,7 @@ func (l *Log) Put(src device.Source, p *device.Publication) uint64 {
 		close(l.grown)
 		l.grown = nil
 	}
+	l.wake()
 	return seq
 }
 
@@ -89,12 +92,18 @@ func (l *Log) Cast(p *device.Publication) error {
 	if err := p.Validate(); err != nil {
 		return err
 	}
+	l.casting.Lock()
+	defer l.casting.Unlock()
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	fns := l.shareEars(p)
 	for e := range l.ears {
 		if e.tenant == p.Tenant {
-			e.fn(p)
+			fns = append(fns, e.fn)
 		}
+	}
+	l.mu.Unlock()
+	for _, fn := range fns {
+		fn(p)
 	}
 	return nil
 }
