@@ -31,7 +31,7 @@ func persist(t testing.TB, b *Belt, s storage.Store, o PersistOptions) *Persiste
 
 func waitStored(t testing.TB, p *Persister) {
 	t.Helper()
-	ctx, cancel := contextFor(t, 20*time.Second)
+	ctx, cancel := contextFor(t, time.Minute)
 	defer cancel()
 	if err := p.WaitStored(ctx); err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func TestWhatWaitsForTheStoreIsBoundedInBytes(t *testing.T) {
 	if err := l.align(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := contextFor(t, 20*time.Second)
+	ctx, cancel := contextFor(t, time.Minute)
 	defer cancel()
 	var carrying sync.WaitGroup
 	carrying.Go(func() { _ = l.carry(ctx) })

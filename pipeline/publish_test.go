@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/device/devicepb"
+	"github.com/tributary-iot/tributary/pipeline/embedded"
 )
 
 func TestWhatIsAcknowledgedIsInTheStreamInOrder(t *testing.T) {
@@ -192,6 +195,32 @@ func TestAHalfStoredBatchIsCompleted(t *testing.T) {
 		if last := lastSeq(t, b, CommandEventStream); last != 100 || len(seqs) != 100 || seqs[0] {
 			t.Errorf("%d stored before the repeat: the stream ends at %d, and %d sequences were told", stored, last, len(seqs))
 		}
+	}
+}
+
+// TestWhatCannotBeStagedIsStored: the memory in which batches are staged is full, or
+// was tidied away. Their messages are stored one by one.
+func TestWhatCannotBeStagedIsStored(t *testing.T) {
+	memory := t.TempDir()
+	s, err := embedded.Start(embedded.Options{Dir: t.TempDir(), Staging: memory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stopWithin(t, s.Shutdown) })
+	b := openOn(t, Options{Server: s})
+	places, err := filepath.Glob(filepath.Join(memory, "*", TelemetryStream))
+	if err != nil || len(places) != 1 {
+		t.Fatalf("staged in %q, %v", places, err)
+	}
+	if err := errors.Join(os.RemoveAll(places[0]), os.WriteFile(places[0], nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	submitAll(t, b, "dev1", 300)
+	if testutil.ToFloat64(b.metrics.splits.WithLabelValues(TelemetryStream)) == 0 {
+		t.Error("no batch was refused: this test shows nothing")
+	}
+	if last := lastSeq(t, b, TelemetryStream); last != 300 {
+		t.Errorf("300 messages are %d in the stream", last)
 	}
 }
 
