@@ -115,7 +115,7 @@ var layers = []room{
 		},
 	},
 	{
-		path: "cmd/tributary/bench", rooms: []string{"proto/tributary/v1"},
+		path: "cmd/tributary/bench", rooms: []string{"internal/rabbitmq", "proto/tributary/v1"},
 		others: []string{amqpClient, mqttClient, grpc, "github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "golang.org/x/sync"},
 	},
 	{
@@ -142,6 +142,7 @@ var layers = []room{
 	{path: "internal/metrics", others: []string{prometheus}},
 	{path: "internal/options", others: []string{"github.com/alecthomas/kong", "github.com/goccy/go-yaml"}},
 	{path: "internal/parking"},
-	{path: "internal/peer", helper: true},
+	{path: "internal/peer", rooms: []string{"internal/rabbitmq"}, helper: true},
+	{path: "internal/rabbitmq"},
 	{path: "internal/tlsfiles", rooms: []string{"internal/durable", "internal/metrics"}, others: []string{prometheus}},
 }

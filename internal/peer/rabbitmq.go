@@ -5,15 +5,14 @@ package peer
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tributary-iot/tributary/internal/rabbitmq"
 )
 
 // RabbitMQ is a broker of a test's own: its node, its files and its port mapper are
@@ -22,64 +21,31 @@ import (
 type RabbitMQ struct {
 	Addr string // of AMQP, which stays the same across restarts
 
-	t      testing.TB
-	server string // the program
-	dir    string
-	env    []string
-	node   *exec.Cmd
-	log    *bytes.Buffer
+	t    testing.TB
+	dir  string
+	env  []string
+	node *exec.Cmd
+	log  *bytes.Buffer
 }
-
-// rabbitBin is where Debian keeps the program itself: the one on the PATH wants to
-// be root and runs it as another user.
-const rabbitBin = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 
 // StartRabbitMQ starts a broker with durable quorum queues of these names, and ends
 // it with the test. A machine without one skips the test, as Command does.
 func StartRabbitMQ(t testing.TB, queues ...string) *RabbitMQ {
 	t.Helper()
 	epmd := Command(t, "epmd")
-	if _, err := os.Stat(rabbitBin); err != nil {
+	if _, err := os.Stat(rabbitmq.Program); err != nil {
 		missing(t, "program rabbitmq-server")
 	}
 	ports := freePorts(t, 2)
-	r := &RabbitMQ{t: t, server: rabbitBin, dir: t.TempDir(), Addr: "127.0.0.1:" + ports[0]}
-	plugins := filepath.Join(r.dir, "enabled_plugins")
-	for file, text := range map[string]string{
-		plugins:                                   "[rabbitmq_amqp1_0].\n",
-		filepath.Join(r.dir, "rabbitmq.conf"):     "listeners.tcp.default = " + r.Addr + "\nlog.console = true\nlog.console.level = warning\nlog.file = false\nload_definitions = " + filepath.Join(r.dir, "definitions.json") + "\n",
-		filepath.Join(r.dir, "definitions.json"):  definitions(queues),
-		filepath.Join(r.dir, ".erlang.cookie"):    rand.Text() + "\n",
-		filepath.Join(r.dir, "rabbitmq-env.conf"): "",
-		filepath.Join(r.dir, "erl_inetrc"):        "",
-		filepath.Join(r.dir, "advanced.config"):   "[].\n",
-	} {
-		if err := os.WriteFile(file, []byte(text), 0o400); err != nil {
-			t.Fatal(err)
-		}
+	r := &RabbitMQ{t: t, dir: t.TempDir(), Addr: "127.0.0.1:" + ports[0]}
+	broker, err := rabbitmq.Prepare(r.dir, r.Addr, ports[1], queues...)
+	if err != nil {
+		t.Fatal(err)
 	}
-	r.env = append(os.Environ(),
-		"HOME="+r.dir, "RABBITMQ_NODENAME=trib-"+strings.ToLower(rand.Text()[:8])+"@localhost",
-		"RABBITMQ_NODE_PORT="+ports[0], "ERL_EPMD_PORT="+ports[1], "ERL_EPMD_ADDRESS=127.0.0.1", "ERL_CRASH_DUMP="+os.DevNull,
-		"RABBITMQ_MNESIA_BASE="+filepath.Join(r.dir, "mnesia"), "RABBITMQ_LOG_BASE="+filepath.Join(r.dir, "log"),
-		"RABBITMQ_CONFIG_FILE="+filepath.Join(r.dir, "rabbitmq"), "RABBITMQ_CONF_ENV_FILE="+filepath.Join(r.dir, "rabbitmq-env.conf"),
-		"RABBITMQ_ADVANCED_CONFIG_FILE="+filepath.Join(r.dir, "advanced"), "RABBITMQ_ENABLED_PLUGINS_FILE="+plugins,
-		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}",
-	)
-	start(t, exec.Command(epmd, "-address", "127.0.0.1", "-port", ports[1]), r.dir, r.env, new(bytes.Buffer))
+	r.env = append(os.Environ(), broker.Env...)
+	start(t, exec.Command(epmd, broker.Mapper[1:]...), r.dir, r.env, new(bytes.Buffer))
 	r.Start()
 	return r
-}
-
-// definitions are the queues, and who may use them, in the form the broker imports.
-func definitions(queues []string) string {
-	var all []string
-	for _, name := range queues {
-		all = append(all, `{"name": "`+name+`", "vhost": "/", "durable": true, "auto_delete": false, "arguments": {"x-queue-type": "quorum"}}`)
-	}
-	return `{"vhosts": [{"name": "/"}], "users": [{"name": "guest", "password": "guest", "tags": "administrator"}],
-		"permissions": [{"user": "guest", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}],
-		"queues": [` + strings.Join(all, ", ") + `]}`
 }
 
 // Start starts the broker again, and waits until it takes connections. A port that
@@ -97,7 +63,7 @@ func (r *RabbitMQ) Start() {
 func (r *RabbitMQ) try() bool {
 	r.t.Helper()
 	r.log = &bytes.Buffer{}
-	r.node = exec.Command(r.server)
+	r.node = exec.Command(rabbitmq.Program)
 	ended := start(r.t, r.node, r.dir, append(r.env, "RABBITMQ_DIST_PORT="+freePorts(r.t, 1)[0]), r.log)
 	deadline := time.Now().Add(10 * time.Minute) // it takes seconds, and much longer on a machine that is busy
 	for {

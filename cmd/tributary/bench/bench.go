@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tributary-iot/tributary/internal/rabbitmq"
 )
 
 // Options says what to measure.
@@ -53,7 +55,7 @@ type broker struct {
 
 var brokers = []broker{
 	{"mosquitto", "mqtt", "mosquitto", startMosquitto, loadMQTT, mosquittoConf},
-	{rabbitName, "amqp", rabbitBin, startRabbitMQ, loadRabbitMQ, rabbitConf},
+	{rabbitName, "amqp", rabbitmq.Program, startRabbitMQ, loadRabbitMQ, rabbitmq.Conf},
 }
 
 // Cases names every measurement, in order.

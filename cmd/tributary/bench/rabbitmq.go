@@ -2,31 +2,17 @@ package bench
 
 import (
 	"context"
-	"crypto/rand"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strings"
+
+	"github.com/tributary-iot/tributary/internal/rabbitmq"
 )
 
 const (
 	rabbitName  = "rabbitmq"
 	rabbitQueue = "bench"
-
-	// rabbitBin is where Debian keeps the program itself: the one on the PATH wants
-	// to be root, and runs it as another user.
-	rabbitBin = "/usr/lib/rabbitmq/bin/rabbitmq-server"
-
-	// rabbitDefinitions is a durable quorum queue, and who may use it.
-	rabbitDefinitions = `{"vhosts":[{"name":"/"}],"users":[{"name":"guest","password":"guest","tags":""}],
-		"permissions":[{"user":"guest","vhost":"/","configure":".*","write":".*","read":".*"}],
-		"queues":[{"name":"` + rabbitQueue + `","vhost":"/","durable":true,"auto_delete":false,"arguments":{"x-queue-type":"quorum"}}]}`
 )
-
-// rabbitConf is the configuration of the broker compared with, but for its
-// addresses: what it ships with, a quorum queue, and its AMQP 1.0 plugin.
-const rabbitConf = "listeners.tcp.default = %ADDR%\nload_definitions = %DIR%/definitions.json\nlog.console = true\nlog.console.level = error\nlog.file = false\n"
 
 // loadRabbitMQ sends what loadAMQP does, to the queue.
 func loadRabbitMQ(ctx context.Context, addr string, _ Options) (result, error) {
@@ -45,29 +31,17 @@ func startRabbitMQ(ctx context.Context) (*server, error) {
 		return nil, err
 	}
 	addr := net.JoinHostPort("127.0.0.1", ports[0])
-	for file, text := range map[string]string{
-		"enabled_plugins": "[rabbitmq_amqp1_0].\n", "definitions.json": rabbitDefinitions, ".erlang.cookie": rand.Text() + "\n",
-		"rabbitmq.conf": strings.NewReplacer("%ADDR%", addr, "%DIR%", dir).Replace(rabbitConf), "env.conf": "", "advanced.config": "[].\n",
-	} {
-		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o400); err != nil {
-			return nil, err
-		}
+	broker, err := rabbitmq.Prepare(dir, addr, ports[2], rabbitQueue)
+	if err != nil {
+		return nil, err
 	}
-	env := []string{
-		"HOME=" + dir, "RABBITMQ_NODENAME=bench-" + strings.ToLower(rand.Text()[:8]) + "@localhost", "RABBITMQ_ALLOW_INPUT=1",
-		"RABBITMQ_NODE_PORT=" + ports[0], "RABBITMQ_DIST_PORT=" + ports[1], "ERL_EPMD_PORT=" + ports[2], "ERL_EPMD_ADDRESS=127.0.0.1",
-		"ERL_CRASH_DUMP=" + os.DevNull, "RABBITMQ_MNESIA_BASE=" + filepath.Join(dir, "mnesia"), "RABBITMQ_LOG_BASE=" + filepath.Join(dir, "log"),
-		"RABBITMQ_CONFIG_FILE=" + filepath.Join(dir, "rabbitmq"), "RABBITMQ_CONF_ENV_FILE=" + filepath.Join(dir, "env.conf"),
-		"RABBITMQ_ADVANCED_CONFIG_FILE=" + filepath.Join(dir, "advanced"), "RABBITMQ_ENABLED_PLUGINS_FILE=" + filepath.Join(dir, "enabled_plugins"),
-		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput -kernel inet_dist_use_interface {127,0,0,1}",
-	}
-	mapper := exec.CommandContext(ctx, "epmd", "-address", "127.0.0.1", "-port", ports[2])
+	mapper := exec.CommandContext(ctx, broker.Mapper[0], broker.Mapper[1:]...)
 	if err := mapper.Start(); err != nil {
 		return nil, err
 	}
-	node := exec.CommandContext(ctx, rabbitBin)
+	node := exec.CommandContext(ctx, rabbitmq.Program)
 	node.Dir = dir // what it writes when it is ended while it starts
-	s, err := start(dir, node, env...)
+	s, err := start(dir, node, append(broker.Env, "RABBITMQ_DIST_PORT="+ports[1])...)
 	if s != nil {
 		s.helper = mapper
 	}
