@@ -18,24 +18,24 @@ import (
 )
 
 // What the kills of a broker are tried with: TRIBUTARY_TEST_BRIDGE_MESSAGES=100000
-// is the large size, with five kills of RabbitMQ, too, each of which takes it long
-// to come back from.
+// is the large size.
 const (
 	bridgeMessagesEnv = "TRIBUTARY_TEST_BRIDGE_MESSAGES"
+	bridgeKills       = 5
 	bridgeCredit      = 50
 	bridgeDevices     = 10
 )
 
-func bridgeMessages(t *testing.T, usual int) (n int, large bool) {
+func bridgeMessages(t *testing.T, usual int) int {
 	said := os.Getenv(bridgeMessagesEnv)
 	if said == "" {
-		return usual, false
+		return usual
 	}
 	n, err := strconv.Atoi(said)
 	if err != nil || n < 1 {
 		t.Fatalf("%s=%s is no number of messages", bridgeMessagesEnv, said)
 	}
-	return n, true
+	return n
 }
 
 // mortal is a broker that can be killed and comes back.
@@ -49,7 +49,7 @@ type mortal struct {
 // TestBridgeFromKilledTributary: the broker is a Tributary, whose telemetry is a
 // subscription that outlives it.
 func TestBridgeFromKilledTributary(t *testing.T) {
-	n, _ := bridgeMessages(t, 1000)
+	n := bridgeMessages(t, 1000)
 	data := t.TempDir()
 	broker := serve(t, data, "--open")
 	addr := broker.addresses["amqp"]
@@ -60,17 +60,13 @@ func TestBridgeFromKilledTributary(t *testing.T) {
 		load: func(ctx context.Context, from, to int) error {
 			return loadAMQP(ctx, "amqp://"+addr, func(name string) string { return name + "/telemetry" }, from, to)
 		},
-	}, n, 5)
+	}, n)
 }
 
 // TestBridgeFromKilledRabbitMQ reads a quorum queue.
 func TestBridgeFromKilledRabbitMQ(t *testing.T) {
 	t.Parallel() // it mostly waits for the broker
-	n, large := bridgeMessages(t, 3000)
-	kills := 2
-	if large {
-		kills = 5
-	}
+	n := bridgeMessages(t, 3000)
 	rabbit := peer.StartRabbitMQ(t, "telemetry")
 	const queue = "/amq/queue/telemetry"
 	password := filepath.Join(t.TempDir(), "password")
@@ -82,7 +78,7 @@ func TestBridgeFromKilledRabbitMQ(t *testing.T) {
 		load: func(ctx context.Context, from, to int) error {
 			return loadAMQP(ctx, "amqp://guest:guest@"+rabbit.Addr, func(string) string { return queue }, from, to)
 		},
-	}, n, kills)
+	}, n)
 }
 
 // loadAMQP sends messages, and returns once the broker has accepted all of them.
@@ -134,7 +130,7 @@ func loadAMQP(ctx context.Context, url string, address func(name string) string,
 // and looks at what is stored: nothing is lost; of messages with a key there is one
 // each; of the others there are as many more as the broker or the sender may have
 // sent again.
-func killedAgainAndAgain(t *testing.T, m mortal, n, kills int) {
+func killedAgainAndAgain(t *testing.T, m mortal, n int) {
 	here := serve(t, t.TempDir(), "--open", "--config", writeConfig(t, fmt.Sprintf(`
 bridges:
   - name: plant
@@ -165,8 +161,8 @@ bridges:
 		}
 	})
 	begin := time.Now()
-	for k := range kills {
-		enough := float64(n * (k + 1) / (kills + 1))
+	for k := range bridgeKills {
+		enough := float64(n * (k + 1) / (bridgeKills + 1))
 		waitLong(ctx, t, "part of it came", func() bool { return here.metric("tributary_bridge_messages_accepted_total") >= enough })
 		m.kill()
 		broker.Lock() // no load runs against what is dead
@@ -193,10 +189,10 @@ bridges:
 		}
 		twice += max(seen[i]-1, 0)
 	}
-	if twice > kills*bridgeCredit+resent {
-		t.Errorf("%d messages are stored again; the broker may have sent %d again, the sender %d", twice, kills*bridgeCredit, resent)
+	if twice > bridgeKills*bridgeCredit+resent {
+		t.Errorf("%d messages are stored again; the broker may have sent %d again, the sender %d", twice, bridgeKills*bridgeCredit, resent)
 	}
-	t.Logf("%d messages, %d kills, %v: %d released, %d without a key stored again, the sender repeated %d", n, kills, took.Round(time.Millisecond),
+	t.Logf("%d messages, %d kills, %v: %d released, %d without a key stored again, the sender repeated %d", n, bridgeKills, took.Round(time.Millisecond),
 		int(here.metric("tributary_bridge_messages_released_total")), twice, resent)
 	here.stop()
 }
