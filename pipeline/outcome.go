@@ -176,6 +176,7 @@ func (p *publisher) finishRepeated(g *group, r reply) bool {
 func (p *publisher) finishRefused(g *group, r reply) bool {
 	first, n, err := p.findBatch(g)
 	if err != nil {
+		p.b.log.Debug("what became of a batch is not known yet", "stream", p.stream, "error", err)
 		return false
 	}
 	p.doneBatch(g, first, n)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -195,6 +196,55 @@ func TestAHalfStoredBatchIsCompleted(t *testing.T) {
 		if last := lastSeq(t, b, CommandEventStream); last != 100 || len(seqs) != 100 || seqs[0] {
 			t.Errorf("%d stored before the repeat: the stream ends at %d, and %d sequences were told", stored, last, len(seqs))
 		}
+	}
+}
+
+// moody is a server that says it is sick when it is told to.
+type moody struct {
+	*embedded.Server
+	sick atomic.Bool
+}
+
+func (s *moody) Healthy() error {
+	if s.sick.Load() {
+		return errors.New("the disk took nothing")
+	}
+	return s.Server.Healthy()
+}
+
+// TestASickStreamIsNotBelieved: a stream that could not write answers a repeat with
+// what it holds in memory. Nothing is acknowledged on its word, and nothing is sent
+// again under other ids, until it has been restarted.
+func TestASickStreamIsNotBelieved(t *testing.T) {
+	server := &moody{Server: startEmbedded(t, t.TempDir(), Strict)}
+	b := openOn(t, Options{Server: server})
+	p := b.events
+	var all []item
+	fates := make(chan error, 20)
+	for i := range 20 {
+		all = append(all, event(fmt.Sprint("d", i), -1, func(_ uint64, err error) { fates <- err }))
+	}
+	begun := &group{items: all[:7], batch: true, ids: []string{p.id()}, known: make([]bool, 7)}
+	p.send(begun)
+	p.wait(begun)
+	server.sick.Store(true)
+	whole := &group{items: all, batch: true, ids: begun.ids, known: make([]bool, len(all)), first: time.Now(), tries: 1}
+	p.send(whole)
+	finished := make(chan struct{})
+	go func() { defer close(finished); p.finish(whole) }()
+	eventually(t, "it is repeated", func() bool { return testutil.ToFloat64(b.metrics.retries.WithLabelValues(CommandEventStream)) >= 3 })
+	if last := lastSeq(t, b, CommandEventStream); len(fates) != 0 || last != 7 {
+		t.Errorf("%d messages were answered, and the stream ends at %d", len(fates), last)
+	}
+	server.sick.Store(false)
+	<-finished
+	for range all {
+		if err := <-fates; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if last := lastSeq(t, b, CommandEventStream); last != 20 {
+		t.Errorf("20 messages are %d in the stream", last)
 	}
 }
 
