@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	client "github.com/Azure/go-amqp"
+
 	"github.com/tributary-iot/tributary/adapters/adaptertest"
 	"github.com/tributary-iot/tributary/adapters/amqp"
 	"github.com/tributary-iot/tributary/device"
@@ -34,7 +36,7 @@ func ways(name string) map[string][2]string {
 // checkDevice is what both programs must have brought about.
 func checkDevice(t *testing.T, gate *adaptertest.Gate, name, out string) {
 	t.Helper()
-	until(t, gate, "all messages are stored", func() bool { return len(gate.Stored()) == 5 })
+	until(t, gate, "all messages are stored", func() bool { return len(gate.Stored()) == 15 })
 	for _, m := range gate.Stored() {
 		if m.Device != name {
 			t.Errorf("stored for %s", m.Device)
@@ -59,9 +61,10 @@ func checkDevice(t *testing.T, gate *adaptertest.Gate, name, out string) {
 	}
 }
 
-// small has the peers' messages come over many frames; and a peer that is silent
-// for longer than IdleTimeout, as the devices are, has to send heartbeats.
-var small = amqp.Config{MaxFrameSize: 4 << 10, IdleTimeout: 4 * time.Second}
+// small has the peers' messages come over many frames, and run out of credit; and a
+// peer that is silent for longer than IdleTimeout, as the devices are, has to send
+// heartbeats.
+var small = amqp.Config{MaxFrameSize: 4 << 10, Credit: 3, IdleTimeout: 4 * time.Second}
 
 const silence = "5" // seconds
 
@@ -75,6 +78,18 @@ func TestRhea(t *testing.T) {
 	t.Parallel()
 	node, env := peer.Node(t, "rhea")
 	interop(t, "js", env, node, "testdata/device.js")
+}
+
+// TestGoAMQPBearsSilence: neither side cuts the other while each sends heartbeats.
+func TestGoAMQPBearsSilence(t *testing.T) {
+	t.Parallel()
+	gate := &adaptertest.Gate{}
+	_, session := dial(t, serve(t, small, gate), &client.ConnOptions{IdleTimeout: small.IdleTimeout})
+	link := sender(t, session, "d/telemetry", nil)
+	time.Sleep(small.IdleTimeout + time.Second) // the silence
+	if err := link.Send(soon(t), client.NewMessage([]byte("1")), nil); err != nil {
+		t.Error(err)
+	}
 }
 
 // interop has the script be a device, with and without a credential, and with a

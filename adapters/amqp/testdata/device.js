@@ -45,6 +45,11 @@ async function device() {
   await send(relay, { to: 'js/telemetry/relayed', body: data('1') });
   await sender('nobody/nowhere').then(() => fail('attached to nowhere')({}), (error) => wanted(error, 'amqp:not-found'));
 
+  const burst = await sender('telemetry/burst');
+  const all = new Promise((resolve) => { let left = 10; burst.on('accepted', () => { if (--left === 0) resolve(); }); });
+  for (let n = 0; n < 10; n++) burst.send({ body: data(String(n)) });
+  await all;
+
   const commands = connection.open_receiver({ source: 'commands', autoaccept: false, credit_window: 0 });
   await next(commands, 'receiver_open');
   commands.add_credit(1);

@@ -1,8 +1,9 @@
 # A device on qpid-proton: settled and unsettled sends, a large message over small
 # frames and one that is too large, a refusal, silence that only heartbeats bear, one
-# command answered through its reply-to by the anonymous terminus, credit drained.
+# command answered through its reply-to by the anonymous terminus, credit drained, and
+# more sent at once than there is credit for.
 import sys
-from proton import ConnectionException, Message, Timeout
+from proton import ConnectionException, Delivery, Message, Timeout
 from proton.utils import BlockingConnection, LinkDetached, SendException
 from proton.reactor import AtMostOnce
 
@@ -53,6 +54,12 @@ try:
 except LinkDetached as e:
     if e.condition != "amqp:not-found":
         fail(e.condition)
+
+burst = c.create_sender("py/telemetry/burst")
+sent = [burst.link.send(Message(body=b"%d" % n, inferred=True)) for n in range(10)]
+c.wait(lambda: all(d.settled for d in sent), msg="the outcomes of more than there was credit for")
+if any(d.remote_state != Delivery.ACCEPTED for d in sent):
+    fail("a burst is not accepted")
 
 r = c.create_receiver("py/commands", credit=1)
 m = r.receive(timeout=30)
