@@ -182,103 +182,6 @@ func TestPahoGo5(t *testing.T) {
 	in.await(t, "t/will gone")
 }
 
-const pythonConversation = `
-import sys, threading, time, paho.mqtt.client as mqtt
-from paho.mqtt.properties import Properties
-from paho.mqtt.packettypes import PacketTypes
-host, port, version = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-got, lock = [], threading.Lock()
-def connect(name, keep=False, will=False):
-    ok = threading.Event()
-    c = mqtt.Client(client_id=name, protocol=version, **({} if version == 5 else {"clean_session": not keep}))
-    c.on_connect = lambda *a: (setattr(c, "present", a[2]["session present"] if isinstance(a[2], dict) else a[2].session_present), ok.set())
-    def on_message(cl, u, m):
-        with lock: got.append("%s %s" % (m.topic, m.payload.decode()))
-    c.on_message = on_message
-    if will: c.will_set("t/will", "gone", qos=1)
-    if version == 5:
-        p = Properties(PacketTypes.CONNECT)
-        if keep: p.SessionExpiryInterval = 3600
-        c.connect(host, port, 30, clean_start=not keep, properties=p)
-    else:
-        c.connect(host, port, 30)
-    c.loop_start()
-    assert ok.wait(20), "not connected"
-    return c
-def expect(*want):
-    end = time.time() + 20
-    while time.time() < end:
-        with lock:
-            if len(got) >= len(want): break
-        time.sleep(0.02)
-    with lock:
-        assert sorted(got) == sorted(want), (got, want)
-        del got[:]
-def subscribe(c, topic, qos):
-    ok = threading.Event()
-    c.on_subscribe = lambda *a: ok.set()
-    c.subscribe(topic, qos)
-    assert ok.wait(20), "not subscribed"
-sub = connect("sub", keep=True)
-subscribe(sub, "t/#", 2)
-pub = connect("pub")
-for q in range(3): pub.publish("t/%d" % q, "x", qos=q, retain=q == 1).wait_for_publish()
-expect("t/0 x", "t/1 x", "t/2 x")
-sub.disconnect(); sub.loop_stop()
-print("away", flush=True); sys.stdin.readline()
-for q in (1, 2): pub.publish("t/missed", str(q), qos=q).wait_for_publish()
-sub = connect("sub", keep=True)
-assert sub.present
-expect("t/missed 1", "t/missed 2")
-lost = connect("lost", will=True)
-lost._sock.close()
-expect("t/will gone")
-late = connect("late")
-subscribe(late, "t/1", 1)
-expect("t/1 x")
-print("well", flush=True)
-`
-
-const nodeConversation = `
-const mqtt = require('mqtt')
-const [url, version] = process.argv.slice(1)
-const got = []
-const connect = (name, o = {}) => new Promise((ok, no) => {
-  const c = mqtt.connect(url, {clientId: name, protocolVersion: +version, clean: true, reconnectPeriod: 0, ...o})
-  c.on('message', (t, p) => got.push(t + ' ' + p))
-  c.on('error', no)
-  c.once('connect', ack => { c.present = ack.sessionPresent; ok(c) })
-})
-const kept = {clean: false, ...(version === '5' ? {properties: {sessionExpiryInterval: 3600}} : {})}
-const expect = async (...want) => {
-  for (let i = 0; i < 1000 && got.length < want.length; i++) await new Promise(r => setTimeout(r, 20))
-  if (got.sort().join() !== want.sort().join()) throw new Error(got + ' and not ' + want)
-  got.length = 0
-}
-const line = () => new Promise(r => process.stdin.once('data', r))
-;(async () => {
-  let sub = await connect('sub', kept)
-  await sub.subscribeAsync('t/#', {qos: 2})
-  const pub = await connect('pub')
-  for (const qos of [0, 1, 2]) await pub.publishAsync('t/' + qos, 'x', {qos, retain: qos === 1})
-  await expect('t/0 x', 't/1 x', 't/2 x')
-  await sub.endAsync()
-  console.log('away'); await line()
-  for (const qos of [1, 2]) await pub.publishAsync('t/missed', String(qos), {qos})
-  sub = await connect('sub', kept)
-  if (!sub.present) throw new Error('the session did not go on')
-  await expect('t/missed 1', 't/missed 2')
-  const lost = await connect('lost', {will: {topic: 't/will', payload: 'gone', qos: 1}})
-  lost.stream.destroy()
-  await expect('t/will gone')
-  const late = await connect('late')
-  await late.subscribeAsync('t/1', {qos: 1})
-  await expect('t/1 x')
-  console.log('well')
-  process.exit(0)
-})().catch(e => { console.error(e); process.exit(1) })
-`
-
 // TestConversations: Python's paho and MQTT.js, on both versions, through every
 // QoS, retained messages, a session that goes on and a will.
 func TestConversations(t *testing.T) {
@@ -291,10 +194,10 @@ func TestConversations(t *testing.T) {
 				defer cancel()
 				var cmd *exec.Cmd
 				if name == "python" {
-					cmd = exec.CommandContext(ctx, peer.Python(t, "paho.mqtt.client"), "-c", pythonConversation, host, port, version)
+					cmd = exec.CommandContext(ctx, peer.Python(t, "paho.mqtt.client"), peer.Script("mqtt_conversation.py"), host, port, version)
 				} else {
 					node, env := peer.Node(t, "mqtt")
-					cmd = exec.CommandContext(ctx, node, "-e", nodeConversation, "mqtt://"+addr(b.Server), version)
+					cmd = exec.CommandContext(ctx, node, peer.Script("mqtt_conversation.js"), host, port, version)
 					cmd.Env = env
 				}
 				cmd.Stderr = writerTo{t}

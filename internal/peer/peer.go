@@ -58,9 +58,13 @@ func Node(t testing.TB, pkg string) (node string, env []string) {
 	return node, append(os.Environ(), "NODE_PATH="+modules)
 }
 
-func nodeDir() string {
+func nodeDir() string { return Script("node") }
+
+// Script answers the path of a file beside this one: a conversation that tests of
+// several packages have with a library.
+func Script(name string) string {
 	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(file), "node")
+	return filepath.Join(filepath.Dir(file), name)
 }
 
 func missing(t testing.TB, what string) {
