@@ -48,6 +48,9 @@ func (g *guard) Read(p []byte) (int, error) {
 // next reads a protocol header or a frame, and looks at it.
 func (g *guard) next() error {
 	head, err := g.in.Peek(wire.FrameHeaderSize)
+	if err == io.EOF && len(head) > 0 {
+		err = io.ErrUnexpectedEOF
+	}
 	if err != nil {
 		return err
 	}
