@@ -2,7 +2,7 @@
 const mqtt = require('mqtt')
 
 const [host, port, topic, username, password] = process.argv.slice(2)
-const window = 40 // published and not finished
+const window = 10 // published and not finished: it sends them again one after the other
 const got = new Map()
 let sent = 0
 let done = 0
