@@ -20,7 +20,8 @@ type metrics struct {
 	tailMissed   prometheus.Counter
 	held, room   prometheus.Gauge
 	roomRefused  prometheus.Counter
-	missed       prometheus.Counter   // of subscriptions
+	missed       prometheus.Counter // of subscriptions
+	topicsEased  prometheus.Counter
 	persistDelay *prometheus.GaugeVec // stream: seconds between stream time and commit of the newest row
 }
 
@@ -53,11 +54,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		deadLetters:  vec("dead_letters_total", "Messages written to the dead letters.", "why"),
 		deadDropped:  prometheus.NewCounter(prometheus.CounterOpts(opts("dead_letters_dropped_total", "Dead letters dropped because their queue was full."))),
 		tailMissed:   prometheus.NewCounter(prometheus.CounterOpts(opts("persist_tail_missed_total", "Times the persister went back to the stream for what it did not get from the publisher."))),
+		topicsEased:  prometheus.NewCounter(prometheus.CounterOpts(opts("topics_eased_total", "Times the oldest messages of the tenant that held most of the topics went, so that others keep theirs."))),
 		missed:       prometheus.NewCounter(prometheus.CounterOpts(opts("subscription_gaps_total", "Times a subscription was further behind than the stream goes back."))),
 	}
 	if r != nil {
 		r.MustRegister(m.commits, m.committed, m.retries, m.splits, m.queueFull, m.lag, m.held, m.room, m.roomRefused, m.persistDelay, m.batches, m.rows,
-			m.writeErrors, m.epochGuard, m.gaps, m.deadLetters, m.deadDropped, m.tailMissed, m.missed)
+			m.writeErrors, m.epochGuard, m.gaps, m.deadLetters, m.deadDropped, m.tailMissed, m.missed, m.topicsEased)
 	}
 	return m
 }

@@ -23,6 +23,7 @@ func (h *house) openTopics(ctx context.Context, belt *pipeline.Belt, node *pipel
 	if err != nil {
 		return nil, err
 	}
+	h.add(part{name: "room of topics", run: func(ctx context.Context) error { return belt.Topics().KeepRoom(ctx, node.Elder) }})
 	h.add(part{name: "topics", stop: service.Shutdown})
 	return service, h.follow(ctx, "the sessions of topics", service.Run)
 }

@@ -1,0 +1,109 @@
+package pipeline
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/tributary-iot/tributary/device"
+)
+
+// TestWhoeverHoldsMostMakesRoom: a tenant that says more than the stream holds
+// loses its own oldest messages, and no other tenant any.
+func TestWhoeverHoldsMostMakesRoom(t *testing.T) {
+	const most = 4 << 20
+	b := inside(t, t.TempDir(), Options{TopicBytes: most, Durability: Relaxed})
+	room := &topicRoom{b: b}
+	of := func(tenant, payload string, size int) *device.Publication {
+		p := publication1("a/b", payload)
+		p.Tenant, p.Payload = tenant, append([]byte(payload), bytes.Repeat([]byte(" "), size)...)
+		return p
+	}
+	kept := func(tenant string) (n int, last string) {
+		if _, err := b.Topics().Read(t.Context(), device.SourceTopics, tenant, []string{"#"}, 0, func(a device.Arrival) bool {
+			p, err := a.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+			last = string(bytes.TrimSpace(p.Payload))
+			return true
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return n, last
+	}
+	for i := range 50 {
+		appendAll(t, b, of("quiet", fmt.Sprint(i), 1000), of("calm", fmt.Sprint(i), 5000))
+	}
+	said := 0
+	for range 100 { // 10 MiB
+		var some []*device.Publication
+		for range 10 {
+			said++
+			some = append(some, of("loud", fmt.Sprint(said), 10_000))
+		}
+		appendAll(t, b, some...)
+		if err := room.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tenant := range []string{"quiet", "calm"} {
+		if n, last := kept(tenant); n != 50 || last != "49" {
+			t.Errorf("%s has %d messages, the last %q", tenant, n, last)
+		}
+	}
+	if n, last := kept("loud"); n < 150 || n > 400 || last != "1000" {
+		t.Errorf("the loud one has %d messages, the last %q", n, last)
+	}
+}
+
+// TestOneTenantHasTheStreamAlone: then nothing is taken from it before the stream
+// is full.
+func TestOneTenantHasTheStreamAlone(t *testing.T) {
+	b := inside(t, t.TempDir(), Options{TopicBytes: 1 << 20, Durability: Relaxed})
+	room := &topicRoom{b: b}
+	for range 200 {
+		appendAll(t, b, &device.Publication{Tenant: "default", Topic: "a", QoS: 1, Payload: make([]byte, 10_000)})
+		if err := room.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := b.js.Stream(t.Context(), TopicStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state := s.CachedInfo().State; state.Bytes < 15<<16 || state.NumDeleted > 0 {
+		t.Errorf("the stream holds %d bytes, %d messages are missing in between", state.Bytes, state.NumDeleted)
+	}
+}
+
+// TestEvictions: who holds most goes first, until it holds no more than others.
+func TestEvictions(t *testing.T) {
+	h := &holdings{next: 1, grain: 10, of: map[string]*holding{}}
+	seq := uint64(0)
+	say := func(tenant string, n int, bytes int64) {
+		for range n {
+			seq++
+			h.add(tenant, seq, bytes)
+		}
+	}
+	say("a", 10, 4)  // 40
+	say("b", 100, 1) // 100
+	say("c", 1, 60)  // one message above the grain
+	if all := h.evict(200, 180); len(all) != 1 || all[0].tenant != "b" || all[0].through != 30 || h.of["b"].bytes != 80 {
+		t.Errorf("%+v, b holds %d", all, h.of["b"].bytes)
+	}
+	for _, e := range h.evict(180, 100) {
+		if e.tenant == "a" {
+			t.Error("who held least had to go")
+		}
+	}
+	h.forget(seq)
+	if len(h.of) > 1 || h.next != seq+1 {
+		t.Errorf("%d tenants are left", len(h.of))
+	}
+	if all := h.evict(1000, 0); len(all) > 0 {
+		t.Errorf("of one tenant alone: %+v", all)
+	}
+}
