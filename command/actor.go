@@ -29,6 +29,7 @@ type actor struct {
 	newest    device.Epoch // the newest session that ever acted: older ones are fenced off
 	readReq   uint64       // requests up to here were read by load: the feed's are old news
 	stack     []*session
+	rival     rival       // who has the lease when sessions here are elsewhere
 	timer     *time.Timer // to retry or to offer later
 	timerAt   time.Time
 }

@@ -63,18 +63,36 @@ func (a *actor) attach(t *session) error {
 		a.stack = slices.Insert(a.stack, a.gateways(), t) // the device itself is here: the gateway waits
 		return nil
 	}
+	if err := a.lease(t); err != nil {
+		return unavailable(err)
+	}
+	top := a.top()
+	a.stack = append(a.stack, t)
+	if t.elsewhere {
+		return nil
+	}
+	if top != nil {
+		top.displace()
+	}
+	a.reconcile()
+	return nil
+}
+
+// lease takes the lease for a session. That of a gateway is elsewhere when the device
+// itself is connected to another node.
+func (a *actor) lease(t *session) error {
 	ctx, cancel := a.timeout()
 	defer cancel()
 	epoch, err := a.s.leases.Take(ctx, t.who, a.s.cfg.Node)
+	if t.who.Via != "" && device.CodeOf(err) == device.Conflict {
+		t.elsewhere, a.rival = true, rival{itself: true}
+		return nil
+	}
 	if err != nil {
-		return unavailable(err)
+		return err
 	}
-	if top := a.top(); top != nil {
-		top.displace()
-	}
+	a.isFree()
 	t.epoch = epoch
-	a.stack = append(a.stack, t)
-	a.reconcile()
 	return nil
 }
 
@@ -98,19 +116,24 @@ func (s *Service) Spoke(id device.ID, gateway string) {
 
 func (a *actor) spoke(gateway string) {
 	n := a.gateways()
-	if n < 2 || a.stack[n-1].who.Via == gateway {
-		return
-	}
 	i := slices.IndexFunc(a.stack[:n], func(t *session) bool { return t.who.Via == gateway })
 	if i < 0 {
 		return
 	}
 	was, t := a.top(), a.stack[i]
-	a.stack = slices.Insert(slices.Delete(a.stack, i, i+1), n-1, t)
-	if was == a.top() || was.elsewhere {
-		return
+	if a.stack[n-1].who.Via != gateway {
+		a.stack = slices.Insert(slices.Delete(a.stack, i, i+1), n-1, t)
 	}
-	was.displace()
+	switch top := a.top(); {
+	case top.who.Via == "", top.elsewhere && a.rival.itself: // the device is connected itself
+		return
+	case top.elsewhere: // another gateway, on another node, has the commands
+		a.isFree()
+	case top == was:
+		return
+	default:
+		was.displace()
+	}
 	a.reconcile()
 }
 
@@ -188,15 +211,14 @@ func (a *actor) reconcile() {
 		if err != nil || top.life != life {
 			return // its door is told to end it
 		}
-		ctx, cancel := a.timeout()
-		epoch, err := a.s.leases.Take(ctx, top.who, a.s.cfg.Node)
-		cancel()
-		if err != nil {
+		if err := a.lease(top); err != nil {
 			a.s.cfg.Logger.Warn("lease not taken; trying again", a.id.Log(), "error", err)
 			a.retry()
 			return
 		}
-		top.epoch = epoch
+		if top.elsewhere {
+			return
+		}
 	}
 	a.giveBack("session lost")
 	a.pump()

@@ -178,30 +178,61 @@ func (l *eventLog) fail(how ...string) {
 	l.fails = how
 }
 
-// leases counts epochs, as one node needs it.
+// leases counts epochs, and knows the lives of nodes.
 type leases struct {
 	mu         sync.Mutex
 	generation uint64
 	revision   uint64
-	held       map[device.ID]device.Epoch
+	held       map[device.ID]lease
+	lives      map[string]int // of a node; another one when it has died
+	others     map[string]*command.Service
 }
 
-func (l *leases) Take(_ context.Context, s device.Session, _ string) (device.Epoch, error) {
+type lease struct {
+	epoch     device.Epoch
+	node, via string
+	life      int
+}
+
+func (l *leases) Take(_ context.Context, s device.Session, node string) (device.Epoch, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	had, ok := l.held[s.Device]
+	if s.Via != "" && ok && had.via == "" && had.node != node && had.life == l.lives[had.node] {
+		return device.Epoch{}, device.Errorf(device.Conflict, "it is on %s itself", had.node)
+	}
 	l.revision++
 	e := device.Epoch{Generation: l.generation, Revision: l.revision}
-	l.held[s.Device] = e
+	l.held[s.Device] = lease{e, node, s.Via, l.lives[node]}
+	for name, other := range l.others {
+		if name != node {
+			other.TakenElsewhere(s.Device, e, node, s.Via == "")
+		}
+	}
 	return e, nil
 }
 
 func (l *leases) Release(_ context.Context, id device.ID, e device.Epoch) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.held[id] == e {
-		delete(l.held, id)
+	had := l.held[id]
+	if had.epoch != e {
+		return nil
+	}
+	delete(l.held, id)
+	for name, other := range l.others {
+		if name != had.node {
+			other.FreedElsewhere(id)
+		}
 	}
 	return nil
+}
+
+// died has a node's leases count no longer.
+func (l *leases) died(node string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lives[node]++
 }
 
 // store answers what was copied into it.
@@ -250,7 +281,7 @@ type belt struct {
 func newBelt() *belt {
 	return &belt{
 		mailbox: mailbox{newStream()}, log: &eventLog{stream: newStream()},
-		leases: &leases{generation: 1, held: map[device.ID]device.Epoch{}}, store: &store{},
+		leases: &leases{generation: 1, held: map[device.ID]lease{}, lives: map[string]int{}}, store: &store{},
 	}
 }
 

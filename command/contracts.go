@@ -64,7 +64,9 @@ type Log interface {
 // Leases says which session is a device's newest.
 type Leases interface {
 	// Take makes s, which lives on node, the device's newest session. Its epoch
-	// is above that of every session before it, restarts included.
+	// is above that of every session before it, restarts included. A gateway's
+	// session takes nothing from the device itself: Conflict, while that holds the
+	// lease on another node that lives.
 	Take(ctx context.Context, s device.Session, node string) (device.Epoch, error)
 
 	// Release gives a lease back; it does nothing when a newer one was taken.

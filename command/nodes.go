@@ -18,19 +18,24 @@ func (t *session) mayAct() error {
 	return err
 }
 
+// rival is the session that has the lease on another node, as far as it is known.
+type rival struct {
+	node   string
+	itself bool // it is the device's own
+}
+
 // TakenElsewhere is told that another node took a device's lease, as it is read
-// of the leases. Older sessions of the device here may no longer act.
-func (s *Service) TakenElsewhere(id device.ID, epoch device.Epoch) {
-	s.withKnown(id, func(a *actor, err error) { a.yield(epoch) })
+// of the leases, for the device itself or for a gateway. Older sessions of the device
+// here may no longer act.
+func (s *Service) TakenElsewhere(id device.ID, epoch device.Epoch, node string, itself bool) {
+	s.withKnown(id, func(a *actor, err error) { a.yield(epoch, rival{node, itself}) })
 }
 
 // FreedElsewhere is told that another node gave a device's lease back: the
 // newest session here, if any is left, takes it again.
 func (s *Service) FreedElsewhere(id device.ID) {
 	s.withKnown(id, func(a *actor, err error) {
-		for _, t := range a.stack {
-			t.elsewhere = false
-		}
+		a.isFree()
 		if err != nil {
 			a.retry()
 			return
@@ -48,11 +53,23 @@ func (s *Service) withKnown(id device.ID, op func(*actor, error)) {
 	}
 }
 
+// isFree has the sessions here try for the lease again.
+func (a *actor) isFree() {
+	a.rival = rival{}
+	for _, t := range a.stack {
+		t.elsewhere = false
+	}
+}
+
 // yield displaces every session older than a lease taken on another node, and
 // has the doors end them.
-func (a *actor) yield(epoch device.Epoch) {
+func (a *actor) yield(epoch device.Epoch, to rival) {
 	top := a.top()
-	if top == nil || top.elsewhere || !top.epoch.Before(epoch) {
+	if top == nil || !top.epoch.Before(epoch) {
+		return
+	}
+	a.rival = to
+	if top.elsewhere {
 		return
 	}
 	a.s.cfg.Logger.Info("a newer session of the device is on another node", a.id.Log())
@@ -66,6 +83,7 @@ func (a *actor) yield(epoch device.Epoch) {
 // NodeGone is told that a node has died or left: what it had sent goes back to
 // the queue, unless a node of its name is back and has done so itself.
 func (s *Service) NodeGone(name string, back func() bool) {
+	s.inherit(name)
 	if s.cfg.Bystander || name == s.cfg.Node {
 		return
 	}
@@ -86,6 +104,27 @@ func (s *Service) NodeGone(name string, back func() bool) {
 			if err == nil && !back() {
 				a.bereave(name)
 			}
+		})
+	}
+}
+
+// inherit has gateways that wait for the lease of a session of a node that is gone try
+// for it; those whose device may be connected itself elsewhere will be told so again.
+func (s *Service) inherit(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.actors {
+		a.post(func(a *actor, err error) {
+			top := a.top()
+			if top == nil || top.who.Via == "" || !top.elsewhere || !a.rival.itself && a.rival.node != name {
+				return
+			}
+			a.isFree()
+			if err != nil {
+				a.retry()
+				return
+			}
+			a.reconcile()
 		})
 	}
 }

@@ -35,9 +35,10 @@ func (a *actor) pump() {
 		return
 	case device.Conflict:
 		if top.epoch.Before(a.newest) {
-			a.yield(a.newest)
+			a.yield(a.newest, rival{})
 			return
 		}
+		a.giveBack("session lost") // an older session sent it a moment ago, and that was not heard yet
 	}
 	if c := a.find(c.cmd.ID); c != nil && len(effects) == 1 && effects[0] == Hand {
 		top.credit--

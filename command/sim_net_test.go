@@ -95,13 +95,16 @@ type toldLeases struct {
 
 func (l toldLeases) Take(ctx context.Context, s device.Session, node string) (device.Epoch, error) {
 	e, err := l.leases.Take(ctx, s, node)
-	l.node.others(func(s2 *command.Service) { s2.TakenElsewhere(s.Device, e) })
+	if err != nil {
+		return e, err
+	}
+	l.node.others(func(s2 *command.Service) { s2.TakenElsewhere(s.Device, e, node, s.Via == "") })
 	return e, err
 }
 
 func (l toldLeases) Release(ctx context.Context, id device.ID, e device.Epoch) error {
 	l.mu.Lock()
-	held := l.held[id] == e
+	held := l.held[id].epoch == e
 	l.mu.Unlock()
 	if held {
 		l.node.others(func(s *command.Service) { s.FreedElsewhere(id) })
@@ -153,6 +156,7 @@ func (n *simNode) kill() {
 	n.s = nil
 	n.sim.mu.Unlock()
 	n.doors = nil
+	n.sim.b.leases.died(n.name)
 	shut(n.sim.t, s)
 	n.declaredDead()
 }
@@ -178,9 +182,9 @@ func (n *simNode) cut(during time.Duration) {
 	}
 }
 
-func (n *simNode) come(id device.ID, credit int) {
+func (n *simNode) come(id device.ID, gateway string, credit int) {
 	d := &simDoor{node: n, id: id}
-	at, err := n.s.Attach(n.sim.t.Context(), device.Session{Device: id, Protocol: device.MQTT}, d.offer, func() {
+	at, err := n.s.Attach(n.sim.t.Context(), device.Session{Device: id, Via: gateway, Protocol: device.MQTT}, d.offer, func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.lost, d.has = true, nil

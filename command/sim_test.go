@@ -26,9 +26,9 @@ func simSchedules(t *testing.T) uint64 {
 }
 
 // TestSimulation runs seeded schedules of what can happen to three devices on two
-// nodes: commands sent and withdrawn, sessions that come, leave late and take over,
-// answers, faults of the log whose outcome is unclear, a network that is late, nodes
-// that are killed, or cut off and back. Whatever the schedule: a delivery is made
+// nodes: commands sent and withdrawn, sessions of devices and of gateways that come,
+// speak, leave late and take over, answers, faults of the log whose outcome is unclear,
+// a network that is late, nodes that are killed, or cut off and back. Whatever the schedule: a delivery is made
 // once and is SENT before, no older session's delivery follows a newer one's, every
 // trail is one the table allows, and in the end every command has ended.
 func TestSimulation(t *testing.T) {
@@ -80,11 +80,12 @@ func (s *sim) step(n *simNode) {
 		return
 	}
 	id := simDevices[s.rng.IntN(len(simDevices))]
-	switch s.rng.IntN(16) {
+	gateway := []string{"", "", "gw-1", "gw-2"}[s.rng.IntN(4)]
+	switch s.rng.IntN(17) {
 	case 0, 1, 2, 3:
 		s.send(n, id)
 	case 4, 5:
-		n.come(id, s.rng.IntN(3)+1)
+		n.come(id, gateway, s.rng.IntN(3)+1)
 	case 6:
 		if len(n.doors) > 0 {
 			n.leave(s.rng.IntN(len(n.doors)))
@@ -108,6 +109,8 @@ func (s *sim) step(n *simNode) {
 		}
 	case 12:
 		s.b.persist()
+	case 13:
+		n.s.Spoke(id, gateway)
 	default:
 		for _, d := range n.doors {
 			d.act(s.rng)

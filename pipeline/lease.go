@@ -54,11 +54,13 @@ type LeaseNews struct {
 	Device   device.ID
 	Epoch    device.Epoch
 	Node     string // who took it
+	Via      string // the gateway it was taken for; "" for the device itself
 	Ours     bool   // by this incarnation of this node
 	Released bool   // given back: nobody has it
 }
 
-// Take makes s, which lives on node, the device's newest session.
+// Take makes s, which lives on node, the device's newest session. That of a gateway
+// answers Conflict while the device itself holds the lease on another living node.
 func (l Leases) Take(ctx context.Context, s device.Session, node string) (device.Epoch, error) {
 	body := leaseBody{Node: node, Protocol: s.Protocol, Client: s.Client, Via: s.Via, Since: time.Now().UTC()}
 	if n := l.b.node; n != nil {
@@ -71,17 +73,48 @@ func (l Leases) Take(ctx context.Context, s device.Session, node string) (device
 	if err != nil {
 		return device.Epoch{}, err
 	}
-	ack, err := l.b.js.Publish(ctx, leaseSubject(s.Device), raw)
-	if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) {
-		if err := l.ensure(ctx); err != nil {
-			return device.Epoch{}, err
+	for {
+		var only []jetstream.PublishOpt
+		if s.Via != "" && l.b.node != nil && l.b.opts.Server == nil { // there may be other nodes
+			last, err := l.leave(ctx, s.Device)
+			if err != nil {
+				return device.Epoch{}, err
+			}
+			only = append(only, jetstream.WithExpectLastSequencePerSubject(last))
 		}
-		ack, err = l.b.js.Publish(ctx, leaseSubject(s.Device), raw)
+		ack, err := l.b.js.Publish(ctx, leaseSubject(s.Device), raw, only...)
+		switch {
+		case err == nil:
+			return epochOf(ack.Sequence), nil
+		case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
+			if err := l.ensure(ctx); err != nil {
+				return device.Epoch{}, err
+			}
+		case len(only) == 0 || !isWrongLast(err):
+			return device.Epoch{}, fmt.Errorf("pipeline: take the lease of %s: %w", s.Device, err)
+		}
 	}
-	if err != nil {
-		return device.Epoch{}, fmt.Errorf("pipeline: take the lease of %s: %w", s.Device, err)
+}
+
+// leave answers the sequence of the device's newest lease, 0 for none, unless the
+// device itself holds it on another living node: Conflict.
+func (l Leases) leave(ctx context.Context, id device.ID) (uint64, error) {
+	m, err := l.b.leaderGet(ctx, LeaseStream, map[string]any{"last_by_subj": leaseSubject(id)})
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return 0, l.ensure(ctx)
 	}
-	return epochOf(ack.Sequence), nil
+	if err != nil || m.Seq == 0 {
+		return 0, err
+	}
+	var body leaseBody
+	if err := json.Unmarshal(m.Data, &body); err != nil {
+		return m.Seq, nil // not written by us
+	}
+	ours := body.Incarnation == l.b.node.Info().Incarnation
+	if body.Via == "" && !body.Released && !ours && l.b.node.Lives(body.Incarnation) {
+		return 0, device.Errorf(device.Conflict, "%s itself is connected to node %q", id, body.Node)
+	}
+	return m.Seq, nil
 }
 
 // Release gives a lease back; a newer one stays.
@@ -125,7 +158,7 @@ func (l Leases) Follow(ctx context.Context, ready func(), fn func(LeaseNews)) er
 		if n := l.b.node; n != nil {
 			ours = body.Incarnation == n.Info().Incarnation
 		}
-		fn(LeaseNews{Device: id, Epoch: epochOf(r.seq), Node: body.Node, Ours: ours, Released: body.Released})
+		fn(LeaseNews{Device: id, Epoch: epochOf(r.seq), Node: body.Node, Via: body.Via, Ours: ours, Released: body.Released})
 		return nil
 	})
 }

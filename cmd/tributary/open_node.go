@@ -81,7 +81,7 @@ func (h *house) followLeases(ctx context.Context, leases pipeline.Leases, node *
 			case l.Released:
 				commands.FreedElsewhere(l.Device)
 			default:
-				commands.TakenElsewhere(l.Device, l.Epoch)
+				commands.TakenElsewhere(l.Device, l.Epoch, l.Node, l.Via == "")
 			}
 		})
 	})
