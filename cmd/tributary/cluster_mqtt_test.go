@@ -16,12 +16,18 @@ type mqtt5Conn struct {
 	in chan *packets.ControlPacket // closed when the connection ends
 }
 
-func tryMQTT5(s *server, client string) (*mqtt5Conn, error) {
+func tryMQTT5(s *server, client string) (*mqtt5Conn, error) { return knockMQTT5(s, client, "") }
+
+// knockMQTT5 shows a secret, unless it is empty.
+func knockMQTT5(s *server, client, secret string) (*mqtt5Conn, error) {
 	conn, err := net.Dial("tcp", s.addresses["mqtt"])
 	if err != nil {
 		return nil, err
 	}
 	connect := &packets.Connect{ProtocolName: "MQTT", ProtocolVersion: 5, ClientID: client, CleanStart: true, KeepAlive: 60}
+	if secret != "" {
+		connect.UsernameFlag, connect.Username, connect.PasswordFlag, connect.Password = true, client, true, []byte(secret)
+	}
 	if _, err := connect.WriteTo(conn); err != nil {
 		return nil, err
 	}

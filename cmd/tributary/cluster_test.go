@@ -75,6 +75,7 @@ func (s *server) dialAPI() (*grpc.ClientConn, error) {
 type cluster struct {
 	t     *testing.T
 	url   string
+	mode  []string // of both nodes
 	dataA string
 	b     *server
 
@@ -82,12 +83,17 @@ type cluster struct {
 	a  *server // nil while it is dead
 }
 
-func openCluster(t *testing.T, args ...string) *cluster {
+func openCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{t: t, url: startNATS(t, true), dataA: t.TempDir()}
+	return newCluster(t, "--open")
+}
+
+func newCluster(t *testing.T, mode ...string) *cluster {
+	t.Helper()
+	c := &cluster{t: t, url: startNATS(t, true), mode: mode, dataA: t.TempDir()}
 	data := t.TempDir()
 	shareKey(t, c.dataA, data)
-	c.b = serve(t, data, append([]string{"--open", "--nats", c.url, "--node", "b", "--node-timeout", nodeTimeout, "--store", "sqlite:" + data + "/rows.db"}, args...)...)
+	c.b = serve(t, data, append([]string{"--nats", c.url, "--node", "b", "--node-timeout", nodeTimeout, "--store", "sqlite:" + data + "/rows.db"}, mode...)...)
 	c.startA()
 	return c
 }
@@ -104,7 +110,7 @@ func shareKey(t *testing.T, dirs ...string) {
 }
 
 func (c *cluster) startA() {
-	a := serve(c.t, c.dataA, "--open", "--nats", c.url, "--node", "a", "--node-timeout", nodeTimeout, "--roles", "mqtt,amqp,https,command,api")
+	a := serve(c.t, c.dataA, append([]string{"--nats", c.url, "--node", "a", "--node-timeout", nodeTimeout, "--roles", "mqtt,amqp,https,command,api"}, c.mode...)...)
 	c.mu.Lock()
 	c.a = a
 	c.mu.Unlock()
