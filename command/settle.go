@@ -100,10 +100,18 @@ func (s *Service) Respond(r device.Response, done func(error)) {
 }
 
 func (a *actor) answer(r *device.Response) error {
-	_, err := a.apply(r.Command, transition{
+	t := transition{
 		Event:    Event{Kind: Answer, At: now(), Status: r.Status, Digest: digest(r.Status, r.ContentType, r.Payload)},
 		protocol: r.Protocol, via: r.Via, response: r,
-	})
+	}
+	_, err := a.apply(r.Command, t)
+	if c := a.find(r.Command); c != nil && c.state.State == device.StateQueued && device.CodeOf(err) == device.Precondition {
+		// It may have been sent through another node a moment ago.
+		if err := a.load(); err != nil {
+			return err
+		}
+		_, err = a.apply(r.Command, t)
+	}
 	if err == nil {
 		for _, t := range a.stack {
 			delete(t.held, r.Command)
