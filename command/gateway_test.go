@@ -101,6 +101,7 @@ func pair(t *testing.T) (b *belt, one, two *command.Service) {
 func reaches(t *testing.T, nodes []*command.Service, to *door, others ...*door) {
 	t.Helper()
 	for _, s := range nodes {
+		synctest.Wait() // what was said has got around
 		goesTo(t, s, to, others...)
 	}
 }
