@@ -123,6 +123,7 @@ func TestLastGatewayThatSpokeOnAnyNode(t *testing.T) {
 		// An answer is speaking, too, and recorded as via; what the other held is given back.
 		held := send(t, one, device.Command{})
 		first.next()
+		synctest.Wait()
 		done := make(chan error, 1)
 		two.Respond(device.Response{Device: dev, Via: "gw-2", Command: held.ID, Status: 200, Protocol: device.MQTT}, func(err error) { done <- err })
 		if err := <-done; err != nil {

@@ -87,15 +87,21 @@ func (s *Service) Respond(r device.Response, done func(error)) {
 	s.with(r.Device, func(a *actor, err error) {
 		if err == nil {
 			err = a.answer(&r)
-			a.spoke(r.Via)
 		}
 		if !errors.Is(err, errGone) {
+			if a.loaded {
+				a.spoke(r.Via) // after the answer: what was answered is not offered again
+			}
 			done(err)
 			return
 		}
 		// Not in the mailbox: it has ended long ago, or was sent through another
 		// node a moment ago. Both take asking, which this queue shall not wait for.
-		go func() { done(s.answerElsewhere(&r)) }()
+		go func() {
+			err := s.answerElsewhere(&r)
+			s.Spoke(r.Device, r.Via)
+			done(err)
+		}()
 	})
 }
 
