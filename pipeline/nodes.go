@@ -18,18 +18,20 @@ import (
 
 // NodeOptions say who this node is among those that share a NATS server.
 type NodeOptions struct {
-	Identity string        // of the data directory: tells an earlier life of this node from another of the same name
-	Roles    []string      // what it runs, for the others to see
-	Timeout  time.Duration // a node that is silent for so long is dead; default 10 s
+	Identity string            // of the data directory: tells an earlier life of this node from another of the same name
+	Roles    []string          // what it runs, for the others to see
+	Reached  map[string]string // where devices reach its doors, by door: for the others to send them here; may be empty
+	Timeout  time.Duration     // a node that is silent for so long is dead; default 10 s
 }
 
 // NodeInfo is one node as the others see it.
 type NodeInfo struct {
-	Name        string    `json:"name"`
-	Incarnation string    `json:"incarnation"`
-	Identity    string    `json:"identity"`
-	Roles       []string  `json:"roles"`
-	Since       time.Time `json:"since"`
+	Name        string            `json:"name"`
+	Incarnation string            `json:"incarnation"`
+	Identity    string            `json:"identity"`
+	Roles       []string          `json:"roles"`
+	Reached     map[string]string `json:"reached,omitempty"` // NodeOptions.Reached
+	Since       time.Time         `json:"since"`
 }
 
 // nodeBody is a message of a node's subject: a beat, or the end.
@@ -166,7 +168,7 @@ func (n *Node) claimName(ctx context.Context) error {
 func (n *Node) renew() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.self = NodeInfo{Name: n.b.opts.NodeName, Incarnation: nuid.Next(), Identity: n.opts.Identity, Roles: n.opts.Roles, Since: time.Now().UTC()}
+	n.self = NodeInfo{Name: n.b.opts.NodeName, Incarnation: nuid.Next(), Identity: n.opts.Identity, Roles: n.opts.Roles, Reached: n.opts.Reached, Since: time.Now().UTC()}
 	n.beat, n.seq, n.sent, n.renewed = 0, 0, map[uint64]time.Time{}, time.Time{}
 }
 
@@ -200,6 +202,19 @@ func (n *Node) Nodes() []NodeInfo {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Incarnation, b.Incarnation))
 	})
 	return all
+}
+
+// Elsewhere is where devices reach a door on another living node, any of them; ""
+// when none has said so.
+func (n *Node) Elsewhere(door string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.peers { // in no order: who is sent away is spread
+		if at := p.Reached[door]; at != "" {
+			return at
+		}
+	}
+	return ""
 }
 
 // Lives reports whether an incarnation has not ended, as far as this node heard.

@@ -14,22 +14,23 @@ import (
 // Config is everything that can be set about the door. A zero field takes its
 // default.
 type Config struct {
-	Addr             string          // host:port to listen on, port 0 picks a free one, "off" for none; default 127.0.0.1:1883
-	TLSAddr          string          // host:port to listen on with TLS; default none
-	TLS              *tls.Config     // for TLSAddr
-	MaxConnections   int             // of both together; one above it is closed; default 10,000
-	MaxMessageBytes  int             // largest payload taken; default 1 MiB
-	Window           int             // unacknowledged QoS 1 messages of a connection, 1 to 65535; default 256
-	MaxBufferedBytes int             // payload bytes of a connection that the house has not decided about, beyond which nothing is read; default 8 MiB, at least two messages
-	CommandWindow    int             // unacknowledged commands of a device, fewer when it asks for fewer; default 16
-	MaxAttachments   int             // devices one connection may receive commands for; default 256
-	Topics           adapters.Topics // the tenants' own topics; nil: they are refused
-	MaxSessionExpiry time.Duration   // the longest a session outlives its connection, and how long one of 3.1.1 does; default 7 days, device.Forever for no bound
-	AliasesIn        int             // topic aliases a client may use; default 32
-	ConnectTimeout   time.Duration   // from accept to CONNECT, and for authentication; default 10 s
-	MaxKeepAlive     time.Duration   // longest keep-alive of a MQTT 5 client, up to 65535 s; default 10 min
-	ParkAfter        time.Duration   // a plain connection silent for so long waits without a goroutine and a buffer; default 5 s, negative never
-	WriteTimeout     time.Duration   // for a peer to take 64 KiB, before it is cut; default 10 s
+	Addr             string                   // host:port to listen on, port 0 picks a free one, "off" for none; default 127.0.0.1:1883
+	TLSAddr          string                   // host:port to listen on with TLS; default none
+	TLS              *tls.Config              // for TLSAddr
+	MaxConnections   int                      // of both together; one above it is closed; default 10,000
+	MaxMessageBytes  int                      // largest payload taken; default 1 MiB
+	Window           int                      // unacknowledged QoS 1 messages of a connection, 1 to 65535; default 256
+	MaxBufferedBytes int                      // payload bytes of a connection that the house has not decided about, beyond which nothing is read; default 8 MiB, at least two messages
+	CommandWindow    int                      // unacknowledged commands of a device, fewer when it asks for fewer; default 16
+	MaxAttachments   int                      // devices one connection may receive commands for; default 256
+	Topics           adapters.Topics          // the tenants' own topics; nil: they are refused
+	MaxSessionExpiry time.Duration            // the longest a session outlives its connection, and how long one of 3.1.1 does; default 7 days, device.Forever for no bound
+	AliasesIn        int                      // topic aliases a client may use; default 32
+	Elsewhere        func(door string) string // where another server's door of that name (mqtt, mqtts) is reached, for clients we have to send away; "" when nobody knows. Nil: nobody does
+	ConnectTimeout   time.Duration            // from accept to CONNECT, and for authentication; default 10 s
+	MaxKeepAlive     time.Duration            // longest keep-alive of a MQTT 5 client, up to 65535 s; default 10 min
+	ParkAfter        time.Duration            // a plain connection silent for so long waits without a goroutine and a buffer; default 5 s, negative never
+	WriteTimeout     time.Duration            // for a peer to take 64 KiB, before it is cut; default 10 s
 
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil keeps the metrics to ourselves

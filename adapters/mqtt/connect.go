@@ -26,7 +26,7 @@ func (s *session) handshake() error {
 	}
 	connect := p.(*packet.Connect) // the reader lets nothing else be first
 	s.version = connect.Version
-	if err := s.admit(connect); err != nil {
+	if err := s.admitUnlessDraining(connect); err != nil {
 		var no *refusal
 		if errors.As(err, &no) {
 			m.connects.WithLabelValues(no.result).Inc()
@@ -79,7 +79,7 @@ func (s *session) refuse(no *refusal) {
 		s.append(&packet.Connack{Reason: no.v311})
 		return
 	}
-	s.appendReason(&packet.Connack{Reason: no.reason}, no.text)
+	s.appendReason(&packet.Connack{Reason: no.reason, Properties: no.where}, no.text)
 }
 
 // admit decides about a CONNECT that is well formed.

@@ -127,7 +127,8 @@ type refusal struct {
 	reason packet.Reason
 	v311   packet.Reason
 	text   string
-	result string // of the connects metric
+	where  packet.Properties // of a CONNACK: where else to go
+	result string            // of the connects metric
 	err    error
 }
 

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"runtime/debug"
@@ -31,7 +32,9 @@ type Server struct {
 	clients  map[clientKey]*session
 	drain    context.Context // nil until Shutdown: how long sessions may take to end
 	active   int             // goroutines of sessions, and of what they left behind
-	idle     chan struct{}   // closed when active becomes 0; nil while nobody waits
+	greeting int             // of them, sessions that have yet to say CONNECT
+	idle     chan struct{}   // closed when those have left that somebody waits for; nil while nobody does
+	spare    bool            // and those greeting are not waited for
 }
 
 // clientKey names a client's one connection. The principal is part of it, so
@@ -82,14 +85,21 @@ func (s *Server) Serve() error {
 		if err != nil {
 			return nil // only by Shutdown
 		}
-		s.ServeConn(conn)
+		door := "mqtt"
+		if _, secure := conn.(*tls.Conn); secure {
+			door = "mqtts"
+		}
+		s.serve(conn, door)
 	}
 }
 
 // ServeConn serves a connection that came some other way, a WebSocket; it
 // returns at once. The connection is closed when the server is stopping.
-func (s *Server) ServeConn(conn net.Conn) {
+func (s *Server) ServeConn(conn net.Conn) { s.serve(conn, "") }
+
+func (s *Server) serve(conn net.Conn, door string) {
 	ses := newSession(s, conn)
+	ses.door = door
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.drain != nil {
@@ -98,6 +108,7 @@ func (s *Server) ServeConn(conn net.Conn) {
 	}
 	s.sessions[ses] = struct{}{}
 	s.active++
+	s.greeting++
 	go ses.run()
 }
 
@@ -121,25 +132,37 @@ func (s *Server) background(f func()) {
 func (s *Server) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.active--; s.active == 0 && s.idle != nil {
-		close(s.idle)
-		s.idle = nil
-	}
+	s.active--
+	s.tellLeft()
 }
 
-// allLeft is closed when no session and nothing of one is running.
-func (s *Server) allLeft() <-chan struct{} {
+func (s *Server) sessionOpened() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.greeting--
+	s.tellLeft()
+}
+
+// allLeft is closed when no session and nothing of one is running, but for those
+// that have yet to say CONNECT, if these are spared.
+func (s *Server) allLeft(spare bool) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.idle == nil {
 		s.idle = make(chan struct{})
 	}
+	s.spare = spare
 	idle := s.idle
-	if s.active == 0 {
+	s.tellLeft()
+	return idle
+}
+
+// tellLeft is called with the lock held.
+func (s *Server) tellLeft() {
+	if s.idle != nil && (s.active == 0 || s.spare && s.active == s.greeting) {
 		close(s.idle)
 		s.idle = nil
 	}
-	return idle
 }
 
 // takeOver makes ses its client's connection and ends the one before it.
@@ -173,8 +196,8 @@ func (s *Server) draining() context.Context {
 }
 
 // Shutdown implements adapters.Adapter: every message read is stored and
-// acknowledged, MQTT 5 clients get DISCONNECT 0x8B, and all connections are
-// closed. When ctx ends first the rest is cut and its error answered.
+// acknowledged, MQTT 5 clients get DISCONNECT 0x9C with where to go instead, or
+// 0x8B when nobody knows, and all connections are closed. When ctx ends first the rest is cut and its error answered.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if s.drain == nil {
@@ -186,20 +209,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	_ = s.listener.Close()
-	for _, ses := range open {
-		ses.end(closeWith(packet.ServerShuttingDown, "the server is shutting down"))
-	}
-	select {
-	case <-s.allLeft():
-		s.cut()
-		s.lot.Close()
-		return nil
-	case <-ctx.Done():
-	}
+	err := s.drainAll(ctx, open)
 	s.cut()
-	for _, ses := range open {
-		doorway.Cut(ses.conn)
+	if err != nil {
+		for _, ses := range open {
+			doorway.Cut(ses.conn)
+		}
 	}
 	s.lot.Close()
-	return ctx.Err()
+	return err
 }

@@ -22,6 +22,7 @@ type session struct {
 	srv     *Server
 	conn    net.Conn
 	reader  *packet.Reader
+	door    string // the listener it came by; "": a WebSocket
 	version packet.Version
 	who     device.Principal
 	client  string // client identifier, ours when the client gave none
@@ -44,6 +45,7 @@ type session struct {
 	change sync.Cond // of anything below
 	cause  error     // why the session ends; the first one counts
 	sealed bool      // nothing may be written any more
+	opened bool      // CONNECT was read, or the session is over
 	rest
 	output
 	window
@@ -83,6 +85,7 @@ func (s *session) over(err error) {
 	if s.joined {
 		s.srv.metrics.connections.Dec()
 	}
+	s.open()
 	s.finish(err)
 	s.srv.cfg.Logger.Debug("connection closed", "client", s.client, s.who.ID.Log(),
 		"remote", s.conn.RemoteAddr().String(), "error", err)
@@ -241,9 +244,10 @@ func (s *session) finish(err error) {
 	s.detachAll()
 	s.srv.forget(s)
 	reason, text, send := farewell(err)
+	reason, where := s.refer(reason)
 	s.mu.Lock()
 	if send && s.joined && s.version >= packet.V5 {
-		s.appendReason(&packet.Disconnect{Reason: reason}, text)
+		s.appendReason(&packet.Disconnect{Reason: reason, Properties: where}, text)
 	}
 	s.sealed = true
 	s.flush()

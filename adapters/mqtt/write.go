@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
@@ -68,13 +69,13 @@ func (s *session) appendReason(p packet.Packet, text string) {
 		}
 	case *packet.Connack:
 		with := *p
-		with.Properties = props
+		with.Properties = slices.Concat(p.Properties, props)
 		if s.append(&with) {
 			return
 		}
 	case *packet.Disconnect:
 		with := *p
-		with.Properties = props
+		with.Properties = slices.Concat(p.Properties, props)
 		if s.append(&with) {
 			return
 		}

@@ -141,6 +141,33 @@ func TestDrainHandsOver(t *testing.T) {
 	})
 }
 
+// TestDrainSendsElsewhere: a node that stops tells its MQTT 5 clients where another
+// is reached, if that has said so, and a session goes on there.
+func TestDrainSendsElsewhere(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "--open", "--mqtt-reached", "b.example:1883")
+	dev := dialMQTT5(t, c.a, "dev")
+	dev.subscribe(t, "dev/commands/#")
+	where := func(c *mqtt5Conn) (reason byte, at string) {
+		p := c.await(t, func(p *packets.ControlPacket) bool { return p.Type == packets.DISCONNECT })
+		if p == nil {
+			t.Fatal("the connection ended without a word")
+		}
+		d := p.Content.(*packets.Disconnect)
+		return d.ReasonCode, d.Properties.ServerReference
+	}
+	c.a.stop()
+	if reason, at := where(dev); reason != 0x9C || at != "b.example:1883" {
+		t.Errorf("told 0x%02X, sent to %q", reason, at)
+	}
+	dev = dialMQTT5(t, c.b, "dev") // it is the address that b was told
+	dev.subscribe(t, "dev/commands/#")
+	c.b.stop() // nobody else is left
+	if reason, at := where(dev); reason != 0x8B || at != "" {
+		t.Errorf("told 0x%02X, sent to %q", reason, at)
+	}
+}
+
 // expiring sends a command that nobody takes.
 func (c *cluster) expiring(s *server, name string, ttl time.Duration) string {
 	c.t.Helper()

@@ -67,11 +67,13 @@ type listeners struct {
 	GRPC  string `name:"grpc" key:"listen.grpc" type:"address" default:"127.0.0.1:50051" placeholder:"ADDR" help:"gRPC for programs and this command line. Plain on loopback, with TLS elsewhere."`
 	Admin string `name:"admin" key:"listen.admin" type:"address" default:"127.0.0.1:9090" placeholder:"ADDR" help:"Health, metrics and REST. Plain on loopback, with TLS elsewhere."`
 
-	MQTTS      string   `name:"mqtts" key:"listen.mqtts" type:"address" default:":8883" placeholder:"ADDR" help:"MQTT over TLS. With --open and unless said: 127.0.0.1:8883."`
-	AMQPS      string   `name:"amqps" key:"listen.amqps" type:"address" default:":5671" placeholder:"ADDR" help:"AMQP over TLS. With --open and unless said: 127.0.0.1:5671."`
-	HTTPS      string   `name:"https" key:"listen.https" type:"address" default:":8443" placeholder:"ADDR" help:"HTTP for devices over TLS. With --open and unless said: 127.0.0.1:8443."`
-	NATSListen string   `name:"nats-listen" key:"listen.nats" type:"address" default:"127.0.0.1:4222" placeholder:"ADDR" help:"NATS for stream consumers: user \"reader\", password the operator's token, TELEMETRY only. Not with --nats. Plain on loopback, with TLS elsewhere."`
-	WebOrigins []string `name:"web-origins" key:"listen.web_origins" placeholder:"LIST" example:"https://dashboard.example" help:"Origins of web pages that may open WebSockets, besides the server's own; * for any."`
+	MQTTS        string   `name:"mqtts" key:"listen.mqtts" type:"address" default:":8883" placeholder:"ADDR" help:"MQTT over TLS. With --open and unless said: 127.0.0.1:8883."`
+	AMQPS        string   `name:"amqps" key:"listen.amqps" type:"address" default:":5671" placeholder:"ADDR" help:"AMQP over TLS. With --open and unless said: 127.0.0.1:5671."`
+	HTTPS        string   `name:"https" key:"listen.https" type:"address" default:":8443" placeholder:"ADDR" help:"HTTP for devices over TLS. With --open and unless said: 127.0.0.1:8443."`
+	NATSListen   string   `name:"nats-listen" key:"listen.nats" type:"address" default:"127.0.0.1:4222" placeholder:"ADDR" help:"NATS for stream consumers: user \"reader\", password the operator's token, TELEMETRY only. Not with --nats. Plain on loopback, with TLS elsewhere."`
+	MQTTReached  string   `name:"mqtt-reached" key:"listen.mqtt_reached" placeholder:"ADDR" example:"mqtt-a.example:1883" help:"With --nats: HOST:PORT where devices reach this node's MQTT door. A node that stops sends its MQTT 5 clients to another that said this."`
+	MQTTSReached string   `name:"mqtts-reached" key:"listen.mqtts_reached" placeholder:"ADDR" example:"mqtt-a.example:8883" help:"The same for MQTT over TLS."`
+	WebOrigins   []string `name:"web-origins" key:"listen.web_origins" placeholder:"LIST" example:"https://dashboard.example" help:"Origins of web pages that may open WebSockets, besides the server's own; * for any."`
 }
 
 // keeping is where messages are kept, how surely and how long.
@@ -158,8 +160,21 @@ func (c *serveConfig) validateDoors() error {
 			errs = append(errs, options.Wrongf(name, "%s with --open would let anybody in from the network; use 127.0.0.1:PORT or leave --open out", addr))
 		}
 	}
+	for name, at := range map[string]string{"mqtt-reached": c.MQTTReached, "mqtts-reached": c.MQTTSReached} {
+		host, port, err := net.SplitHostPort(at)
+		switch {
+		case at == "":
+		case err != nil || host == "" || port == "" || port == "0" || len(at) > maxReached || strings.ContainsFunc(at, func(r rune) bool { return r <= ' ' || r > '~' }):
+			errs = append(errs, options.Wrongf(name, "%q is not HOST:PORT as devices reach it", at))
+		case c.NATS == "":
+			errs = append(errs, options.Wrongf(name, "%s is what other nodes tell devices, and there are none without --nats", at))
+		}
+	}
 	return errors.Join(errs...)
 }
+
+// maxReached is more than a host's name and a port need.
+const maxReached = 300
 
 // validateDurability refuses a promise that nobody could hold us to.
 func (c *serveConfig) validateDurability() error {

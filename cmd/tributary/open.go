@@ -80,7 +80,7 @@ func (h *house) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	common := doorConfig{maxMessageBytes: belt.MaxMessageBytes(), topics: topics}
+	common := doorConfig{maxMessageBytes: belt.MaxMessageBytes(), topics: topics, elsewhere: node.Elsewhere}
 	g := gate{Replies: belt.Replies(), registry: devices, belt: belt, store: store, commands: commands, presence: here}
 	if err := h.openDoors(g, common); err != nil {
 		return err

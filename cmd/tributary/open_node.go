@@ -20,7 +20,9 @@ func (h *house) openNode(ctx context.Context, belt *pipeline.Belt) (*pipeline.No
 	if err != nil {
 		return nil, err
 	}
-	node, err := belt.Join(ctx, pipeline.NodeOptions{Identity: identity, Roles: h.cfg.Roles, Timeout: h.cfg.NodeTimeout})
+	node, err := belt.Join(ctx, pipeline.NodeOptions{
+		Identity: identity, Roles: h.cfg.Roles, Reached: map[string]string{"mqtt": h.cfg.MQTTReached, "mqtts": h.cfg.MQTTSReached}, Timeout: h.cfg.NodeTimeout,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -223,6 +223,8 @@ func TestServeRefusesWhatIsNotSafe(t *testing.T) {
 		{"--nats nats://127.0.0.1:1 --store sqlite:x.db --durability strict", "--nats-monitor"},
 		{"--nats nats://127.0.0.1:1 --store sqlite:x.db --nats-monitor 127.0.0.1:8222", "http://host:8222"},
 		{"--nats-replicas 3", "needs --nats"},
+		{"--mqtt-reached a.example:1883", "none without --nats"},
+		{"--mqtts-reached a.example", "HOST:PORT"},
 		{"--nonsense", "nonsense"},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -26,6 +26,7 @@ type doorConfig struct {
 	maxMessageBytes int
 	maxConnections  int
 	topics          adapters.Topics
+	elsewhere       func(door string) string
 }
 
 // doors are opened in this order: the protocols that HTTP carries over
@@ -35,7 +36,8 @@ var doors = []door{
 		func(d doorConfig, h *house, g adapters.Gate) (adapters.Adapter, error) {
 			return mqtt.Open(mqtt.Config{
 				Addr: d.addr, TLSAddr: d.tlsAddr, TLS: d.tls, MaxConnections: d.maxConnections, MaxMessageBytes: d.maxMessageBytes, Topics: d.topics, MaxSessionExpiry: h.cfg.TopicsSessionExpiry,
-				Logger: h.log.With("room", "mqtt"), Registerer: h.metrics,
+				Elsewhere: d.elsewhere,
+				Logger:    h.log.With("room", "mqtt"), Registerer: h.metrics,
 			}, g)
 		}},
 	{"amqp", roleAMQP, func(c *serveConfig) (string, string) { return c.AMQP, c.AMQPS },
