@@ -4,7 +4,7 @@
 
 TOOL      := go tool -modfile=tools/go.mod
 GOTEST    ?= go test
-TESTFLAGS ?= -timeout 15m
+TESTFLAGS ?= -timeout 18m
 FUZZTIME  ?= 10s
 ARGS      ?=
 

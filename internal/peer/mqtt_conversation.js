@@ -22,11 +22,12 @@ const expect = async (...want) => {
 }
 const line = () => new Promise(r => process.stdin.once('data', r))
 ;(async () => {
-  let sub = await connect('sub', kept)
-  await sub.subscribeAsync('t/#', {qos: 2})
   const pub = await connect('pub')
   const [said, k] = version === '5' ? [{properties: {userProperties: {k: 'v'}}}, 'v'] : [{}, '']
-  for (const qos of [0, 1, 2]) await pub.publishAsync('t/' + qos, 'x', {qos, retain: qos === 1, ...said})
+  await pub.publishAsync('t/1', 'x', {qos: 1, retain: true, ...said})
+  let sub = await connect('sub', kept)
+  await sub.subscribeAsync('t/#', {qos: 2})
+  for (const qos of [0, 2]) await pub.publishAsync('t/' + qos, 'x', {qos, ...said})
   await expect('t/0 x' + k, 't/1 x' + k, 't/2 x' + k)
   await sub.endAsync()
   console.log('away'); await line()
