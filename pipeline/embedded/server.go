@@ -95,7 +95,11 @@ func Start(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{opts: o, lock: lock, keeper: newKeeper(o.Readers), looks: looks{probe: o.probe}, stuck: make(chan struct{}), watched: make(chan struct{}), done: make(chan struct{})}
-	if s.staging, err = openStaging(filepath.Clean(o.Dir), o.Staging); err != nil {
+	s.staging, err = openStaging(filepath.Clean(o.Dir), o.Staging)
+	switch {
+	case err != nil && o.Staging != "": // whoever named a place means it
+		return nil, errors.Join(fmt.Errorf("embedded nats: stage batches in %s: %w", o.Staging, err), lock.release())
+	case err != nil:
 		o.Logger.Info("batches are staged on the disk, which makes acknowledgements slower", "error", err)
 	}
 	older := s.staging.older()

@@ -52,6 +52,10 @@ func openStaging(dir, base string) (_ *staging, why error) {
 			return s, why
 		}
 	}
+	base, why = filepath.Abs(base) // links lead there from elsewhere
+	if why != nil {
+		return s, why
+	}
 	sweepStaging(base)
 	root, err := os.MkdirTemp(base, stagingPrefix)
 	if err != nil {

@@ -99,6 +99,23 @@ func TestThePlaceOfADeadServerIsRemoved(t *testing.T) {
 	}
 }
 
+// TestStagingWhereItIsSaid: a relative directory is one of this process, and one that
+// cannot be used is refused.
+func TestStagingWhereItIsSaid(t *testing.T) {
+	t.Chdir(t.TempDir())
+	must(t, os.Mkdir("memory", 0o700))
+	_, js := startStaging(t, t.TempDir(), "memory")
+	half(t, js, "batch")
+	if places := names(t, "memory"); len(places) != 1 || len(names(t, filepath.Join("memory", places[0], "S"))) != 1 {
+		t.Errorf("the directory holds %q", places)
+	}
+	dir := t.TempDir()
+	if _, err := embedded.Start(embedded.Options{Dir: dir, Staging: "nowhere"}); err == nil || !strings.Contains(err.Error(), "stage batches in nowhere") {
+		t.Errorf("a directory that is not there: %v", err)
+	}
+	startStaging(t, dir, "memory") // it was let go
+}
+
 // TestStagingOff leaves the batches beside their stream.
 func TestStagingOff(t *testing.T) {
 	dir := t.TempDir()
