@@ -1,13 +1,10 @@
 package mqtt_test
 
 import (
-	"context"
 	"fmt"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tributary-iot/tributary/adapters/adaptertest"
 	"github.com/tributary-iot/tributary/adapters/mqtt"
@@ -69,16 +66,11 @@ func TestSharedConversations(t *testing.T) {
 			t.Run(name+" "+version, func(t *testing.T) {
 				b := serveTopics(t, mqtt.Config{}, &adaptertest.Gate{})
 				host, port := hostPort(t, b.Server)
-				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-				defer cancel()
-				var cmd *exec.Cmd
-				if name == "python" {
-					cmd = exec.CommandContext(ctx, peer.Python(t, "paho.mqtt.client"), "-c", pythonWorkers, host, port, version)
-				} else {
-					node, env := peer.Node(t, "mqtt")
-					cmd = exec.CommandContext(ctx, node, "-e", nodeWorkers, "mqtt://"+addr(b.Server), version)
-					cmd.Env = env
+				args := map[string][]string{
+					"python": {"-c", pythonWorkers, host, port, version},
+					"node":   {"-e", nodeWorkers, "mqtt://" + addr(b.Server), version},
 				}
+				cmd := script(t, name, args[name]...)
 				cmd.Stdout, cmd.Stderr = writerTo{t}, writerTo{t}
 				if err := cmd.Run(); err != nil {
 					t.Error(err)

@@ -182,6 +182,20 @@ func TestPahoGo5(t *testing.T) {
 	in.await(t, "t/will gone")
 }
 
+// script is a program for Python's paho, or for MQTT.js, that has a minute.
+func script(t *testing.T, language string, args ...string) *exec.Cmd {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	if language == "python" {
+		return exec.CommandContext(ctx, peer.Python(t, "paho.mqtt.client"), args...)
+	}
+	node, env := peer.Node(t, "mqtt")
+	cmd := exec.CommandContext(ctx, node, args...)
+	cmd.Env = env
+	return cmd
+}
+
 // TestConversations: Python's paho and MQTT.js, on both versions, through every
 // QoS, retained messages, a session that goes on and a will.
 func TestConversations(t *testing.T) {
@@ -190,16 +204,8 @@ func TestConversations(t *testing.T) {
 			t.Run(name+" "+version, func(t *testing.T) {
 				b := serveTopics(t, mqtt.Config{}, &adaptertest.Gate{})
 				host, port := hostPort(t, b.Server)
-				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-				defer cancel()
-				var cmd *exec.Cmd
-				if name == "python" {
-					cmd = exec.CommandContext(ctx, peer.Python(t, "paho.mqtt.client"), peer.Script("mqtt_conversation.py"), host, port, version)
-				} else {
-					node, env := peer.Node(t, "mqtt")
-					cmd = exec.CommandContext(ctx, node, peer.Script("mqtt_conversation.js"), host, port, version)
-					cmd.Env = env
-				}
+				file := map[string]string{"python": "mqtt_conversation.py", "node": "mqtt_conversation.js"}[name]
+				cmd := script(t, name, peer.Script(file), host, port, version)
 				cmd.Stderr = writerTo{t}
 				out, err := cmd.StdoutPipe()
 				if err != nil {

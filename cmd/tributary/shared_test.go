@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"sync"
@@ -71,18 +70,8 @@ func TestSharedAcrossNodes(t *testing.T) {
 		}
 	}
 	publish(60)
-	for i, send := range []sender{sendMQTT, sendAMQP, sendHTTP} {
-		ctx, cancel := context.WithCancel(t.Context())
-		give, leave, err := send(ctx, c.b, fmt.Sprint("dev", i))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := give([]byte("21")); err != nil {
-			t.Fatal(err)
-		}
-		leave()
-		cancel()
-		want[fmt.Sprintf("dev%d/telemetry/room 21", i)] = true
+	for _, name := range oneEach(t, c.b, "21") {
+		want[name+"/telemetry/room 21"] = true
 	}
 	counts := func(who []*sharer) map[string]int {
 		all := map[string]int{}

@@ -47,6 +47,25 @@ func TestTutorialPair(t *testing.T) {
 	}
 }
 
+// oneEach has a device of each protocol send a reading and leave, and answers their names.
+func oneEach(t *testing.T, s *server, reading string) (names []string) {
+	t.Helper()
+	for i, send := range []sender{sendMQTT, sendAMQP, sendHTTP} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		names = append(names, fmt.Sprint("dev", i))
+		give, leave, err := send(ctx, s, names[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := give([]byte(reading)); err != nil {
+			t.Fatal(err)
+		}
+		leave()
+	}
+	return names
+}
+
 // TestTopicsAcrossNodes: what is published on one node, with or without an
 // acknowledgement, and what devices of any protocol send there, is received
 // on another.
@@ -65,18 +84,7 @@ func TestTopicsAcrossNodes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for i, send := range []sender{sendMQTT, sendAMQP, sendHTTP} {
-		ctx, cancel := context.WithCancel(t.Context())
-		give, leave, err := send(ctx, c.b, fmt.Sprint("dev", i))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := give([]byte("21")); err != nil {
-			t.Fatal(err)
-		}
-		leave()
-		cancel()
-	}
+	oneEach(t, c.b, "21")
 	var got []string
 	for len(got) < 5 {
 		p := board.await(t, func(p *packets.ControlPacket) bool { return p.Type == packets.PUBLISH })
