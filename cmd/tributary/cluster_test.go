@@ -354,6 +354,12 @@ func verifyCommands(t *testing.T, c *cluster, r *rover, sent <-chan string) {
 	for id := range sent {
 		commands++
 		var got *pb.Command
+		over := false
+		defer func() {
+			if !over {
+				t.Logf("command %s came %d times, is to be answered: %t: %v", id, r.seen[id], r.answers[id], got.GetEvents())
+			}
+		}()
 		eventually(t, "the end of command "+id, func() bool {
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
@@ -361,6 +367,7 @@ func verifyCommands(t *testing.T, c *cluster, r *rover, sent <-chan string) {
 			got, err = client.GetCommand(ctx, &pb.GetCommandRequest{Name: "tenants/default/devices/-/commands/" + id})
 			return err == nil && got.GetState() == pb.CommandState_COMMAND_STATE_SUCCEEDED
 		})
+		over = true
 		receipts, ends, attempts := 0, 0, uint32(0)
 		for _, e := range got.GetEvents() {
 			switch e.GetState() {
