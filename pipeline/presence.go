@@ -215,7 +215,10 @@ func (p *Presence) log(ctx context.Context, events []device.PresenceEvent) error
 // Restore implements presence.Log: it enters the open sessions again after the
 // list was lost, or this node began another incarnation.
 func (p *Presence) Restore(ctx context.Context, open func() []device.PresenceEvent) error {
-	if err := p.ensureList(ctx); err != nil {
+	look, cancel := context.WithTimeout(ctx, p.b.opts.AckTimeout) // an answer may be lost with a connection, and events wait behind this
+	err := p.ensureList(look)
+	cancel()
+	if err != nil {
 		return err
 	}
 	p.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -188,4 +189,28 @@ func tear(t *testing.T, dir string) {
 	if torn == 0 {
 		t.Fatalf("%s has no block to tear", dir)
 	}
+}
+
+// TestAnAnswerThatWasLostHoldsNobody: the look after the list gives up by itself,
+// so that what happens meanwhile is told.
+func TestAnAnswerThatWasLostHoldsNobody(t *testing.T) {
+	_, url := externalServer(t, true)
+	w := openWire(t, strings.TrimPrefix(url, "nats://"))
+	b := openOn(t, Options{URL: "nats://" + w.Addr().String(), NodeName: "a", AckTimeout: 100 * time.Millisecond})
+	node, err := b.Join(t.Context(), NodeOptions{Identity: "a"})
+	must(t, err)
+	t.Cleanup(func() { stopWithin(t, node.Leave) })
+	p, err := b.Presence(t.Context(), node)
+	must(t, err)
+	t.Cleanup(func() { stopWithin(t, p.Close) })
+	w.silence()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := p.Restore(ctx, func() []device.PresenceEvent { return nil }); err == nil || ctx.Err() != nil {
+		t.Errorf("answered %v after %v", err, ctx.Err())
+	}
+	w.heal()
+	eventually(t, "the list is looked after again", func() bool {
+		return p.Restore(t.Context(), func() []device.PresenceEvent { return nil }) == nil
+	})
 }
