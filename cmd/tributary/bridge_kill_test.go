@@ -150,7 +150,9 @@ bridges:
 		for from := 0; from < n && ctx.Err() == nil; {
 			to := min(from+batch, n)
 			broker.RLock()
-			err := m.load(ctx, from, to)
+			try, done := context.WithTimeout(ctx, time.Minute) // a broker that was killed may forget to answer
+			err := m.load(try, from, to)
+			done()
 			broker.RUnlock()
 			if err == nil {
 				from = to
