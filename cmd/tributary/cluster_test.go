@@ -170,7 +170,8 @@ func (r *rover) move(to *server, hard bool) error {
 		old.Disconnect(5)
 	}
 	conn := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + to.addresses["mqtt"]).SetClientID(r.name).
-		SetAutoReconnect(false).SetOrderMatters(false).SetConnectTimeout(5 * time.Second))
+		SetAutoReconnect(false).SetOrderMatters(false).SetConnectTimeout(5 * time.Second).
+		SetWriteTimeout(time.Second)) // a Publish that the end of its connection overtakes returns only after this; without it, after 30 s
 	if token := conn.Connect(); !token.WaitTimeout(patience) || token.Error() != nil {
 		return fmt.Errorf("connect: %w", token.Error())
 	}
