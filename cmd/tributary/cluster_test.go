@@ -354,21 +354,7 @@ func verifyCommands(t *testing.T, c *cluster, r *rover, sent <-chan string) {
 	commands, repeated, twice := 0, 0, 0
 	for id := range sent {
 		commands++
-		var got *pb.Command
-		over := false
-		defer func() {
-			if !over {
-				t.Logf("command %s came %d times, is to be answered: %t: %v", id, r.seen[id], r.answers[id], got.GetEvents())
-			}
-		}()
-		eventually(t, "the end of command "+id, func() bool {
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
-			defer cancel()
-			var err error
-			got, err = client.GetCommand(ctx, &pb.GetCommandRequest{Name: "tenants/default/devices/-/commands/" + id})
-			return err == nil && got.GetState() == pb.CommandState_COMMAND_STATE_SUCCEEDED
-		})
-		over = true
+		got := succeeded(t, client, r, id)
 		receipts, ends, attempts := 0, 0, uint32(0)
 		for _, e := range got.GetEvents() {
 			switch e.GetState() {
@@ -396,6 +382,28 @@ func verifyCommands(t *testing.T, c *cluster, r *rover, sent <-chan string) {
 	if commands == 0 {
 		t.Error("no command was sent")
 	}
+}
+
+// succeeded waits until a command has; one that does not end is told with its trail.
+func succeeded(t *testing.T, client pb.CommandServiceClient, r *rover, id string) (got *pb.Command) {
+	t.Helper()
+	defer func() {
+		if got.GetState() != pb.CommandState_COMMAND_STATE_SUCCEEDED {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			t.Logf("command %s came %d times, is to be answered: %t: %v", id, r.seen[id], r.answers[id], got.GetEvents())
+		}
+	}()
+	eventually(t, "the end of command "+id, func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		now, err := client.GetCommand(ctx, &pb.GetCommandRequest{Name: "tenants/default/devices/-/commands/" + id})
+		if err == nil {
+			got = now
+		}
+		return err == nil && got.GetState() == pb.CommandState_COMMAND_STATE_SUCCEEDED
+	})
+	return got
 }
 
 // verifyPresence holds what is listed and what was told to where the device is.
