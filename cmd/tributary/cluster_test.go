@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -28,18 +27,7 @@ import (
 // budget, or what TRIBUTARY_CLUSTER_MOVES and TRIBUTARY_CLUSTER_KILLS say (1000
 // and 20 are the figures docs/cluster.md quotes).
 func clusterSize(t *testing.T) (moves, kills int) {
-	read := func(name string, small int) int {
-		text := os.Getenv(name)
-		if text == "" {
-			return small
-		}
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	return read("TRIBUTARY_CLUSTER_MOVES", 60), read("TRIBUTARY_CLUSTER_KILLS", 2)
+	return sized(t, "TRIBUTARY_CLUSTER_MOVES", 60), sized(t, "TRIBUTARY_CLUSTER_KILLS", 2)
 }
 
 // nodeTimeout is short, so that tests see a dead node's end; a machine that is

@@ -4,26 +4,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 )
-
-// exactlyOnceKills is how often TestExactlyOnceThroughKills kills the server: a
-// few times, or what TRIBUTARY_QOS2_KILLS says.
-func exactlyOnceKills(t *testing.T) int {
-	text := os.Getenv("TRIBUTARY_QOS2_KILLS")
-	if text == "" {
-		return 2
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
 
 // freeAddress is an address nobody listens at now, and nobody is given by chance
 // while the server that has it is down: below the ports systems choose from.
@@ -64,7 +49,7 @@ func exactlyOnce(t *testing.T, peer peerDevice, topic string) {
 	s := start()
 	cmd := peer.start(t, s, topic)
 	cmd.expect("ready")
-	for range exactlyOnceKills(t) {
+	for range sized(t, "TRIBUTARY_QOS2_KILLS", 2) {
 		eventually(t, "both clients are connected", func() bool { return s.metric("tributary_mqtt_connections") == 2 })
 		count := func() float64 {
 			return s.metric("tributary_mqtt_topic_messages_in_total", `qos="2"`) + s.metric("tributary_mqtt_messages_in_total", `qos="2"`)

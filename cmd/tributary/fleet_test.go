@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,18 +20,8 @@ import (
 // fleetBudget is a small budget, or what the environment says: 1000, 100000 and 20 is
 // the full size.
 func fleetBudget(t *testing.T) (devices, commands, kills int) {
-	read := func(name string, small int) int {
-		text := os.Getenv(name)
-		if text == "" {
-			return small
-		}
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	return read("TRIBUTARY_FLEET_DEVICES", 12), read("TRIBUTARY_FLEET_COMMANDS", 120), read("TRIBUTARY_FLEET_KILLS", 2)
+	t.Helper()
+	return sized(t, "TRIBUTARY_FLEET_DEVICES", 12), sized(t, "TRIBUTARY_FLEET_COMMANDS", 120), sized(t, "TRIBUTARY_FLEET_KILLS", 2)
 }
 
 // diary is what the devices of a fleet saw and did, told by themselves.

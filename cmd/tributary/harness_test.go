@@ -32,6 +32,20 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// sized is how large a test is: small, or what the environment says.
+func sized(t *testing.T, name string, small int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return small
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		t.Fatalf("%s=%s is no size", name, text)
+	}
+	return n
+}
+
 // patience bounds every wait for a condition; it decides nothing else.
 const patience = 60 * time.Second
 
