@@ -16,7 +16,7 @@ import (
 // via; while the device is connected itself it has them, wherever it is.
 func TestGatewaysOnTwoNodes(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newCluster(t, startNATS(t, true))
 	enter := func(s *server, name string, options ...string) *mqtt5Conn {
 		conn, err := knockMQTT5(s, name, c.b.addDevice(name, options...))
 		if err != nil {

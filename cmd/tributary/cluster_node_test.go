@@ -59,8 +59,10 @@ func (c *cluster) trail(s *server, id string) (trail, node string) {
 // one node ends after it has come to another, in MQTT 5's own words, and takes
 // nothing with it.
 func TestLateDisconnectLeavesTheNewSession(t *testing.T) {
-	t.Parallel()
-	c := openCluster(t)
+	onOneNATSAndThree(t, lateDisconnectLeavesTheNewSession)
+}
+
+func lateDisconnectLeavesTheNewSession(t *testing.T, c *cluster) {
 	old := dialMQTT5(t, c.a, "dev")
 	old.subscribe(t, "dev/commands/#")
 	eventually(t, "the session on a", func() bool { return c.where(c.b, "dev") == "a" })
@@ -84,9 +86,9 @@ func TestLateDisconnectLeavesTheNewSession(t *testing.T) {
 // TestNodeDiesWithLeases: what a killed node had sent goes back to the queue and
 // its devices leave, once it has been silent for the time-out; deadlines that it
 // would have kept are met.
-func TestNodeDiesWithLeases(t *testing.T) {
-	t.Parallel()
-	c := openCluster(t)
+func TestNodeDiesWithLeases(t *testing.T) { onOneNATSAndThree(t, nodeDiesWithLeases) }
+
+func nodeDiesWithLeases(t *testing.T, c *cluster) {
 	stay := dialMQTT5(t, c.a, "stay")
 	stay.subscribe(t, "stay/commands/#")
 	id := c.sendTo(c.a, "stay")
@@ -145,7 +147,7 @@ func TestDrainHandsOver(t *testing.T) {
 // is reached, if that has said so, and a session goes on there.
 func TestDrainSendsElsewhere(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, "--open", "--mqtt-reached", "b.example:1883")
+	c := newCluster(t, startNATS(t, true), "--open", "--mqtt-reached", "b.example:1883")
 	dev := dialMQTT5(t, c.a, "dev")
 	dev.subscribe(t, "dev/commands/#")
 	where := func(c *mqtt5Conn) (reason byte, at string) {
@@ -185,9 +187,9 @@ func (c *cluster) expiring(s *server, name string, ttl time.Duration) string {
 // TestPausedNodeDoesNotAct: a node is stopped, loses its device and its place to
 // another, and goes on: it settles nothing for the device, ends its sessions and
 // is a node again.
-func TestPausedNodeDoesNotAct(t *testing.T) {
-	t.Parallel()
-	c := openCluster(t)
+func TestPausedNodeDoesNotAct(t *testing.T) { onOneNATSAndThree(t, pausedNodeDoesNotAct) }
+
+func pausedNodeDoesNotAct(t *testing.T, c *cluster) {
 	old := dialMQTT5(t, c.a, "dev")
 	old.subscribe(t, "dev/commands/#")
 	id := c.sendTo(c.b, "dev")
@@ -370,9 +372,9 @@ func TestRolesCloseDoors(t *testing.T) {
 // TestBothNodesHoldTheDevice: two clients on two nodes want the commands of one
 // device at once, through connections that are not its own. The newer lease has
 // them, the other gets none; when the first leaves, the other has them again.
-func TestBothNodesHoldTheDevice(t *testing.T) {
-	t.Parallel()
-	c := openCluster(t)
+func TestBothNodesHoldTheDevice(t *testing.T) { onOneNATSAndThree(t, bothNodesHoldTheDevice) }
+
+func bothNodesHoldTheDevice(t *testing.T, c *cluster) {
 	for range 3 {
 		one, two := dialMQTT5(t, c.a, "x"), dialMQTT5(t, c.b, "y")
 		var both sync.WaitGroup

@@ -73,12 +73,28 @@ type cluster struct {
 
 func openCluster(t *testing.T) *cluster {
 	t.Helper()
-	return newCluster(t, "--open")
+	return newCluster(t, startNATS(t, true), "--open")
 }
 
-func newCluster(t *testing.T, mode ...string) *cluster {
+// onOneNATSAndThree runs a test of two nodes on one NATS server, and on a cluster of
+// three that keeps each stream three times. All of them sync always.
+func onOneNATSAndThree(t *testing.T, test func(t *testing.T, c *cluster)) {
+	t.Parallel()
+	t.Run("R1", func(t *testing.T) {
+		t.Parallel()
+		test(t, openCluster(t))
+	})
+	t.Run("R3", func(t *testing.T) {
+		t.Parallel()
+		// A beat is three fsyncs there: on a busy machine it takes its time.
+		test(t, newCluster(t, startNATSCluster(t), "--open", "--nats-replicas", "3", "--node-timeout", "15s"))
+	})
+}
+
+// newCluster starts both nodes; what mode says goes before what they have in common.
+func newCluster(t *testing.T, url string, mode ...string) *cluster {
 	t.Helper()
-	c := &cluster{t: t, url: startNATS(t, true), mode: mode, dataA: t.TempDir()}
+	c := &cluster{t: t, url: url, mode: mode, dataA: t.TempDir()}
 	data := t.TempDir()
 	shareKey(t, c.dataA, data)
 	c.b = serve(t, data, append([]string{"--nats", c.url, "--node", "b", "--node-timeout", nodeTimeout, "--store", "sqlite:" + data + "/rows.db"}, mode...)...)

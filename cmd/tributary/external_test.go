@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
+	neturl "net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +35,32 @@ func runNATS(t *testing.T, o *nats.Options) *nats.Server {
 		t.Fatal("the NATS server is not ready")
 	}
 	return ns
+}
+
+// startNATSCluster runs a cluster of three servers until the test ends.
+func startNATSCluster(t *testing.T) (url string) {
+	t.Helper()
+	var routes [3]*neturl.URL
+	for i := range routes {
+		routes[i] = &neturl.URL{Scheme: "nats", Host: freeAddress(t)}
+	}
+	var all [3]*nats.Server
+	for i, at := range routes {
+		port, err := strconv.Atoi(at.Port())
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[i] = runNATS(t, &nats.Options{
+			Port: nats.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), SyncAlways: true, ServerName: fmt.Sprint("n", i),
+			Cluster: nats.ClusterOpts{Name: "c", Host: at.Hostname(), Port: port}, Routes: routes[:],
+		})
+	}
+	eventually(t, "a leader that knows all three", func() bool {
+		return slices.ContainsFunc(all[:], func(s *nats.Server) bool {
+			return s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == len(all)
+		})
+	})
+	return all[0].ClientURL()
 }
 
 // TestExternalNATS serves on a NATS server that somebody else runs, is killed,
