@@ -84,7 +84,10 @@ func validName(what, name string, limit int) error {
 	case strings.ContainsAny(name, "/+#"):
 		return Errorf(Invalid, "%s name %q contains one of / + #, which addresses use", what, name)
 	}
-	return validText(what+" name", name)
+	if err := validText("name", name); err != nil {
+		return validText(what+" name", name) // worded only when it is needed: every message comes by
+	}
+	return nil
 }
 
 // validText refuses bytes no protocol can carry in a name: invalid UTF-8, NUL

@@ -33,14 +33,7 @@ func decodeCBOR(m *device.Message) error {
 	if err != nil {
 		return err
 	}
-	var path [128]byte
-	w := walk{src: r, path: path[:0]}
-	at, err := w.document()
-	if err != nil {
-		return err
-	}
-	fill(m, w.out, at)
-	return nil
+	return walkInto(m, r, func() error { return nil })
 }
 
 // readCBOR begins to read one data item, well-formed (RFC 8949, appendix C)

@@ -1,7 +1,6 @@
 package normalize
 
 import (
-	"bytes"
 	"time"
 	"unicode/utf8"
 
@@ -15,20 +14,7 @@ func decodeJSON(m *device.Message) error {
 	if err != nil {
 		return err
 	}
-	var path [128]byte
-	w := walk{src: s, path: path[:0]}
-	if likely := bytes.Count(m.Payload, []byte{','}) + 1; likely <= 64 {
-		w.out = make([]device.Measurement, 0, likely)
-	}
-	at, err := w.document()
-	if err == nil {
-		err = s.end()
-	}
-	if err != nil {
-		return err
-	}
-	fill(m, w.out, at)
-	return nil
+	return walkInto(m, s, s.end)
 }
 
 // fill hands the finds of a walk to the message.

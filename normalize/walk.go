@@ -1,6 +1,8 @@
 package normalize
 
 import (
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/tributary-iot/tributary/device"
@@ -44,6 +46,35 @@ type walk struct {
 	path  []byte // name of the value in hand
 	depth int
 	muted int // above 0 inside what is payload only
+}
+
+// walks lend their buffers to one payload after another.
+var walks = sync.Pool{New: func() any { return &walk{path: make([]byte, 0, 128), out: make([]device.Measurement, 0, 16)} }}
+
+// What a walk that is given back may have room for.
+const (
+	maxLentFinds = 256
+	maxLentPath  = 4 << 10
+)
+
+// walkInto fills m from the document of a source; end says whether the source ends
+// with it. On an error m is unchanged.
+func walkInto(m *device.Message, src source, end func() error) error {
+	w := walks.Get().(*walk)
+	w.src = src
+	at, err := w.document()
+	if err == nil {
+		err = end()
+	}
+	if err == nil {
+		fill(m, slices.Clone(w.out), at)
+	}
+	if cap(w.out) <= maxLentFinds && cap(w.path) <= maxLentPath {
+		clear(w.out)
+		*w = walk{path: w.path[:0], out: w.out[:0]}
+		walks.Put(w)
+	}
+	return err
 }
 
 // document reads the value that is the whole payload; at is the time of the

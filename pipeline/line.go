@@ -102,22 +102,31 @@ func (l *line) placeOf(r raw) device.Position {
 // arrives within Pace of the last commit waits for company.
 func (l *line) write(ctx context.Context, entries *shelf) error {
 	var last time.Time
+	var batch []entry // its room is used again and again
+	var messages []storage.Message
 	for {
 		first, ok := <-entries.c
 		if !ok {
 			return nil
 		}
 		entries.took(first)
-		batch := l.gather(ctx, entries, first, last.Add(l.p.opts.Pace))
-		if err := l.commit(ctx, batch); err != nil {
+		batch = l.gather(ctx, entries, append(batch, first), last.Add(l.p.opts.Pace))
+		pos, _ := l.position()
+		b := l.storageBatch(batch, pos, messages)
+		if err := l.commit(ctx, batch, &b); err != nil {
 			return err
 		}
 		last = time.Now()
+		messages = b.Messages[:0]
+		clear(b.Messages)
+		clear(batch)
+		batch = batch[:0]
 	}
 }
 
-func (l *line) gather(ctx context.Context, entries *shelf, first entry, until time.Time) []entry {
-	batch, bytes := []entry{first}, first.size
+// gather adds to a batch of one.
+func (l *line) gather(ctx context.Context, entries *shelf, batch []entry, until time.Time) []entry {
+	bytes := batch[0].size
 	add := func(e entry) {
 		entries.took(e)
 		batch, bytes = append(batch, e), bytes+e.size
@@ -151,19 +160,17 @@ func (l *line) gather(ctx context.Context, entries *shelf, first entry, until ti
 
 // commit writes one batch, however often the store fails meanwhile. It answers
 // an error only when the position must be read again, or ctx ended.
-func (l *line) commit(ctx context.Context, batch []entry) error {
-	pos, _ := l.position()
-	b := l.storageBatch(batch, pos)
+func (l *line) commit(ctx context.Context, batch []entry, b *storage.Batch) error {
 	for wait := l.p.opts.RetryMin; ; wait = min(2*wait, l.p.opts.RetryMax) {
-		err := l.p.store.Write(ctx, b)
+		err := l.p.store.Write(ctx, *b)
 		var bad *storage.BadMessage
 		switch {
 		case err == nil:
-			l.committed(batch, &b)
+			l.committed(batch, b)
 			return nil
 		case errors.Is(err, storage.ErrPosition), errors.Is(err, storage.ErrEpoch):
 			return err
-		case errors.As(err, &bad) && l.discard(ctx, batch, &b, bad):
+		case errors.As(err, &bad) && l.discard(ctx, batch, b, bad):
 			wait = l.p.opts.RetryMin
 			continue
 		}
@@ -177,8 +184,9 @@ func (l *line) commit(ctx context.Context, batch []entry) error {
 	}
 }
 
-func (l *line) storageBatch(batch []entry, pos device.Position) storage.Batch {
-	b := storage.Batch{Stream: l.stream, Epoch: pos.Epoch, From: pos.Seq, To: batch[len(batch)-1].seq}
+// storageBatch is what the store gets of a batch; its messages take the room given.
+func (l *line) storageBatch(batch []entry, pos device.Position, messages []storage.Message) storage.Batch {
+	b := storage.Batch{Stream: l.stream, Epoch: pos.Epoch, From: pos.Seq, To: batch[len(batch)-1].seq, Messages: messages}
 	for i := range batch {
 		switch e := &batch[i]; {
 		case e.message != nil:
@@ -205,7 +213,7 @@ func (l *line) discard(ctx context.Context, batch []entry, b *storage.Batch, bad
 			return false
 		}
 		e.message, e.event = nil, nil
-		*b = l.storageBatch(batch, device.Position{Epoch: b.Epoch, Seq: b.From})
+		*b = l.storageBatch(batch, device.Position{Epoch: b.Epoch, Seq: b.From}, b.Messages[:0])
 		return true
 	}
 	return false

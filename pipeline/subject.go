@@ -61,8 +61,8 @@ var errSubject = errors.New("pipeline: not a subject of ours")
 // telemetry.<tenant>.<device>[.<channel levels>]. Names are validated before;
 // the result is then at most about 1,400 bytes.
 func TelemetrySubject(id device.ID, channel string) string {
-	b := make([]byte, 0, len(telemetryRoot)+len(id.Tenant)+len(id.Device)+len(channel)+16)
-	b = appendDevice(append(b, telemetryRoot...), id)
+	var room [128]byte
+	b := appendDevice(append(room[:0], telemetryRoot...), id)
 	if channel == "" {
 		return string(b)
 	}
