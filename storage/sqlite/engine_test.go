@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -129,11 +130,13 @@ func seal(t *testing.T, st *sqlite.Store) {
 }
 
 func TestRetentionByAge(t *testing.T) {
-	now := start
-	cfg := sqlite.Config{Path: filepath.Join(t.TempDir(), "a.db"), MaxAge: 72 * time.Hour, Now: func() time.Time { return now }}
+	var now atomic.Int64
+	after := func(d time.Duration) { now.Store(start.Add(d).UnixNano()) }
+	after(0)
+	cfg := sqlite.Config{Path: filepath.Join(t.TempDir(), "a.db"), MaxAge: 72 * time.Hour, Now: func() time.Time { return time.Unix(0, now.Load()) }}
 	st := open(t, cfg)
 	feed(t, st, "d", 10*24, start, time.Hour) // ten days
-	now = start.Add(5*24*time.Hour + time.Minute)
+	after(5*24*time.Hour + time.Minute)
 	if got := count(t, st, "d"); got != 240 {
 		t.Fatalf("%d messages while hot, want all 240: hot rows are never dropped", got)
 	}
@@ -144,7 +147,7 @@ func TestRetentionByAge(t *testing.T) {
 	if s := st.Stats(); s.PartitionsDropped != 2 || s.Partitions != 8 {
 		t.Fatalf("%d partitions dropped and %d left, want 2 and 8", s.PartitionsDropped, s.Partitions)
 	}
-	now = start.Add(100 * 24 * time.Hour)
+	after(100 * 24 * time.Hour)
 	seal(t, st)
 	if got := count(t, st, "d"); got != 0 {
 		t.Fatalf("%d messages are left, want none", got)
