@@ -46,14 +46,7 @@ func TestBatchOverAKill(t *testing.T) {
 	if len(made) != 1 || made[0].Total != devices {
 		t.Fatalf("made %+v", made)
 	}
-	batch := func(s *server) *pb.CommandBatch {
-		b, err := pb.NewCommandBatchServiceClient(apiOf(t, s)).GetCommandBatch(t.Context(), &pb.GetCommandBatchRequest{Name: made[0].Name})
-		if err != nil {
-			return &pb.CommandBatch{}
-		}
-		return b
-	}
-	eventually(t, "the first to succeed", func() bool { return batch(s).GetProgress().GetSucceeded() > 0 })
+	eventually(t, "the first to succeed", func() bool { return s.batch(t.Context(), made[0].Name).GetProgress().GetSucceeded() > 0 })
 	s.kill()
 	s = serve(t, data, "--open")
 	now.Store(s)

@@ -35,7 +35,7 @@ func clusterSize(t *testing.T) (moves, kills int) {
 const nodeTimeout = "5s"
 
 // apiOf is a connection to a node's gRPC listener, one for all who ask.
-func apiOf(t *testing.T, s *server) *grpc.ClientConn {
+func apiOf(t testing.TB, s *server) *grpc.ClientConn {
 	t.Helper()
 	conn, err := s.api()
 	if err != nil {
