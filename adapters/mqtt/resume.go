@@ -178,6 +178,7 @@ func (t *subscriber) sendAgain(ctx context.Context, o *sending) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
+	case s.sealed || s.broken: // the next connection gets it
 	case found && s.writeMessage(d, o.out.ID, true):
 	case o.out.QoS == 2: // the client may have it, and wait for this
 		o.out.Released = true
