@@ -17,7 +17,7 @@ func TestUseTopic(t *testing.T) {
 	for topic, may := range map[string]string{
 		"d": all, "d/a": all, "d/#": all, "d/telemetry/#": all, "d/+/x": all,
 		"floor-1/a": "gateway application open", "other/a": "application open", "#": "application open", "+/d": "application open", "/d": "application open",
-		"d/commands": "", "d/commands/#": "", "+/responses/x": "", "telemetry": "", "commands/#": "", "responses/x": "",
+		"d/commands": "", "d/commands/#": "", "+/commands/#": "", "+/responses/x": "", "telemetry": "", "commands/#": "", "responses/x": "",
 	} {
 		for name, p := range map[string]device.Principal{"device": dev, "gateway": gw, "application": app, "open": open} {
 			if err := p.UseTopic(topic); (err == nil) != strings.Contains(may, name) {

@@ -31,6 +31,9 @@
 //     level, for a name holds no / + or #; it may be empty. With both kinds of
 //     subscription, the one with # gets the command.
 //
+// A gateway subscribes for each of its devices: on one connection for at most
+// Config.MaxAttachments.
+//
 // A subscription with QoS 2 is granted QoS 1, for each delivery is an attempt of
 // its own. QoS 1 gives a receipt: PUBACK settles the command as delivered, a PUBACK with
 // a failure reason (MQTT 5) as rejected. With QoS 0 it is settled as

@@ -266,7 +266,7 @@ func TestWhoMayUseWhichTopic(t *testing.T) {
 		dev, app := login("dev1", "s"), login("app", "a")
 		for filter, reason := range map[string]packet.Reason{
 			"dev1/#": 1, "dev1/state/+": 1, "dev1": 1, "dev1/telemetry/#": 1, "dev1/commands/#": 1,
-			"#": refused, "+/state": refused, "dev2/state": refused, "/dev1/state": refused, "dev1/commands/+": invalid, "dev1/responses/#": invalid, "$SYS/#": refused,
+			"#": refused, "+/state": refused, "dev2/state": refused, "/dev1/state": refused, "dev1/commands/+": invalid, "+/commands/#": invalid, "dev1/responses/#": invalid, "$SYS/#": refused,
 			"dev1/x/$share/g": 1, "$share/g/dev1/#": 1, "$share/g/dev2/#": refused, "$share/g/#": refused, "$share/g/dev1/commands": invalid,
 		} {
 			if got := dev.subscribe(filter, 1); got != reason {
@@ -274,7 +274,7 @@ func TestWhoMayUseWhichTopic(t *testing.T) {
 			}
 		}
 		for filter, reason := range map[string]packet.Reason{
-			"#": 1, "+/telemetry/#": 1, "any/where": 1, "$share/g/#": 1, "$share/commands/#": 1, "dev1/commands": refused, "+/commands": invalid, "telemetry/#": invalid,
+			"#": 1, "+/telemetry/#": 1, "any/where": 1, "$share/g/#": 1, "$share/commands/#": 1, "dev1/commands": refused, "+/commands": invalid, "+/commands/#": invalid, "telemetry/#": invalid,
 		} {
 			if got := app.subscribe(filter, 1); got != reason {
 				t.Errorf("application, %s: %v, want %v", filter, got, reason)
