@@ -113,7 +113,8 @@ func TestBatchToAFleetOverAKill(t *testing.T) {
 			crews.Go(func() { c.labour(work, &now) })
 		}
 	}
-	begin(names[:devices/2])
+	half := (devices + 1) / 2
+	begin(names[:half])
 	began := time.Now()
 	var batch *pb.CommandBatch
 	eventually(t, "the batch to be made", func() (ok bool) {
@@ -123,10 +124,10 @@ func TestBatchToAFleetOverAKill(t *testing.T) {
 		})
 		return err == nil
 	})
-	moves(t, "commands that came to their devices", &came, rand.Int64N(int64(devices/2))+1)
+	moves(t, "commands that came to their devices", &came, rand.Int64N(int64(half))+1)
 	now.Load().kill()
 	now.Store(serve(t, data, "--open"))
-	begin(names[devices/2:])
+	begin(names[half:])
 	s := now.Load()
 	eventually(t, "the batch after the kill", func() bool { return s.batch(ctx, batch.GetName()).GetTotal() > 0 })
 	ends := batchResults(ctx, t, s, batch.GetName())
