@@ -51,7 +51,16 @@ type Outgoing struct {
 	QoS      int
 	Retained bool
 	Released bool // QoS 2: the receiver has it, only the identifier is left to be freed
+	Shared   bool // given in the place of a group
 	IDs      []uint32
+}
+
+// Taken is a message with QoS 2 that the session was given in the place of its group,
+// and has, or had a moment ago, in Outgoing: should the group be offered it again,
+// because that was not noted yet when the server died, it is nobody else's.
+type Taken struct {
+	Filter string // of the subscription, as the client wrote it
+	Ref    Ref
 }
 
 // Incoming is a QoS 2 message whose identifier its sender has not released.
@@ -80,6 +89,7 @@ type SessionRecord struct {
 	Topics        Position // up to here everything was offered, and is in Outgoing or finished
 	Telemetry     Position
 	State         SessionState
+	Taken         []Taken
 	Will          *Will // to be published at WillAt, or when Node is lost
 	WillAt        time.Time
 }

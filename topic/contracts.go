@@ -130,6 +130,7 @@ type Config struct {
 	Timeout          time.Duration // of one operation on a stream; 10 s
 	RetryAfter       time.Duration // when a stream fails; 500 ms
 	AskTimeout       time.Duration // for another node to let go of a session; 5 s
+	TakenFor         time.Duration // how long a record names what was acknowledged for a group: until the stream has written that down; 2 s
 	TendEvery        time.Duration // between looks at wills, sessions of dead nodes, and what is to be saved; 1 s
 
 	Logger     *slog.Logger
@@ -144,6 +145,7 @@ func (c Config) withDefaults() Config {
 	orElse(&c.Timeout, 10*time.Second)
 	orElse(&c.RetryAfter, 500*time.Millisecond)
 	orElse(&c.AskTimeout, 5*time.Second)
+	orElse(&c.TakenFor, 2*time.Second)
 	orElse(&c.TendEvery, time.Second)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

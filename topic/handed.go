@@ -2,6 +2,7 @@ package topic
 
 import (
 	"slices"
+	"time"
 
 	"github.com/tributary-iot/tributary/device"
 )
@@ -12,6 +13,7 @@ type handed struct {
 	m      *member
 	sh     *share
 	ref    device.Ref
+	qos    int
 	settle func(device.OutcomeKind)
 }
 
@@ -35,7 +37,7 @@ func (m *member) ofShare(sh *share) *subscription {
 	if m.gone {
 		return nil
 	}
-	return m.subs["$share/"+sh.group.Name+"/"+sh.group.Filter]
+	return m.subs[sh.filter()]
 }
 
 // takeShared takes a message of a group, if the member can.
@@ -59,15 +61,15 @@ func (m *member) takeShared(sh *share, ref device.Ref, p *device.Publication, se
 		return false
 	default:
 		m.credit--
-		d.Ref, d.Settle = ref, m.hold(sh, ref, settle)
+		d.Ref, d.Settle = ref, m.hold(sh, ref, d.Granted, settle)
 	}
 	m.offer(d)
 	return true
 }
 
 // hold notes what the member is about to be given, and answers how it settles that.
-func (m *member) hold(sh *share, ref device.Ref, settle func(device.OutcomeKind)) func(device.OutcomeKind) {
-	h := &handed{m: m, sh: sh, ref: ref, settle: settle}
+func (m *member) hold(sh *share, ref device.Ref, qos int, settle func(device.OutcomeKind)) func(device.OutcomeKind) {
+	h := &handed{m: m, sh: sh, ref: ref, qos: qos, settle: settle}
 	sh.unsettled.Add(1)
 	m.handing.Lock()
 	defer m.handing.Unlock()
@@ -83,6 +85,9 @@ func (h *handed) done(kind device.OutcomeKind) {
 	h.m.handing.Lock()
 	_, open := h.m.handed[h]
 	delete(h.m.handed, h)
+	if open && kind == device.Accepted && h.qos == 2 {
+		h.m.taken.note(h.taken(), time.Now().Add(h.m.s.cfg.TakenFor))
+	}
 	h.m.handing.Unlock()
 	if !open {
 		return

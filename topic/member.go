@@ -30,6 +30,7 @@ type member struct {
 
 	handing sync.Mutex // no lock is taken under it
 	handed  map[*handed]struct{}
+	taken   takenLately
 
 	asking  sync.Mutex // Subscribe, Unsubscribe and Leave, one at a time
 	mu      sync.Mutex // its feed's lock, if both are needed, is taken first

@@ -55,7 +55,7 @@ func New(cfg Config, log Log, sessions Sessions, commands Commands) (*Service, e
 	}
 	s := &Service{
 		cfg: cfg, log: log, sessions: sessions, commands: commands, metrics: m, readers: make(chan struct{}, cfg.Readers),
-		tenants: map[string]*tenant{}, members: map[device.SessionKey]*member{}, index: index{rows: map[device.SessionKey]row{}, groups: map[device.SessionKey][]device.Group{}, sizes: map[device.Group]int{}},
+		tenants: map[string]*tenant{}, members: map[device.SessionKey]*member{}, index: index{rows: map[device.SessionKey]row{}, groups: map[device.SessionKey][]device.Group{}, sizes: map[device.Group]int{}, taken: map[device.SessionKey][]device.Taken{}},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for _, src := range []device.Source{device.SourceTopics, device.SourceTelemetry} {

@@ -109,6 +109,7 @@ func (m *member) beginOnce(ctx context.Context) (adapters.Joined, error) {
 			return adapters.Joined{}, err
 		}
 		joined.State, joined.Subscriptions = old.State, old.Subscriptions
+		m.took(old.Taken)
 		m.before.Store(&old.State)
 	}
 	switch {
@@ -226,7 +227,7 @@ func (m *member) record(of *device.SessionRecord) *device.SessionRecord {
 	r := &device.SessionRecord{Key: m.in.Key, Expiry: m.in.Expiry, Will: m.in.Will}
 	r.Node, _ = m.s.sessions.Incarnation()
 	if of != nil {
-		r.State, r.Topics, r.Telemetry, r.Subscriptions = of.State, of.Topics, of.Telemetry, of.Subscriptions
+		r.State, r.Topics, r.Telemetry, r.Subscriptions, r.Taken = of.State, of.Topics, of.Telemetry, of.Subscriptions, of.Taken
 		return r
 	}
 	if !m.kept() || m.subs == nil {
@@ -241,6 +242,7 @@ func (m *member) record(of *device.SessionRecord) *device.SessionRecord {
 	case m.recorded:
 		r.State = m.in.State()
 	}
+	r.Taken = m.takenNow(r.State.Outgoing)
 	r.Topics, r.Telemetry = m.place(device.SourceTopics), m.place(device.SourceTelemetry)
 	return r
 }

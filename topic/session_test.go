@@ -23,7 +23,7 @@ type house struct {
 func (h *house) node(name string) *Service { return h.nodeOn(h.records.Node(name)) }
 
 func (h *house) nodeOn(records Sessions) *Service {
-	s, err := New(Config{TendEvery: 5 * time.Millisecond, AskTimeout: patience}, &h.log, records, &topictest.Commands{})
+	s, err := New(Config{TendEvery: 5 * time.Millisecond, AskTimeout: patience, TakenFor: time.Hour}, &h.log, records, &topictest.Commands{})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func (h *house) join(s *Service, change func(*adapters.Joining)) *stay {
 		Key: clientKey, Expiry: time.Hour,
 		Offer: func(d device.TopicDelivery) {
 			st.mu.Lock()
-			st.state.Outgoing = append(st.state.Outgoing, device.Outgoing{ID: uint16(d.Ref.Seq), Ref: d.Ref, QoS: d.Granted})
+			st.state.Outgoing = append(st.state.Outgoing, device.Outgoing{ID: uint16(d.Ref.Seq), Ref: d.Ref, QoS: d.Granted, Shared: d.Settle != nil})
 			st.mu.Unlock()
 			st.take(d)
 		},

@@ -29,6 +29,7 @@ type share struct {
 
 	mu    sync.Mutex // of what follows, and of changing members; taken before a member's
 	lines [sources]shareLine
+	taken map[device.Ref]device.SessionKey // by whom, before this part was opened: nobody else's
 }
 
 // shareLine is what a group's part reads of one source.
@@ -121,6 +122,7 @@ func (m *member) keepShares(expiry time.Duration) {
 
 // open begins to read for the group.
 func (sh *share) open(ctx context.Context) error {
+	sh.taken = sh.s.index.takenIn(sh.group)
 	own, telemetry := reaches(sh.group.Filter)
 	for src, wanted := range map[device.Source]bool{device.SourceTopics: own, device.SourceTelemetry: telemetry} {
 		if wanted {
@@ -223,9 +225,14 @@ func (sh *share) brought(a device.Arrival, settle func(device.OutcomeKind)) {
 	sh.mu.Lock()
 	l := &sh.lines[a.Source]
 	l.asked, l.last = max(l.asked-1, 0), max(l.last, a.Seq)
+	owner, taken := sh.taken[a.Ref]
+	delete(sh.taken, a.Ref)
 	sh.mu.Unlock()
 	p, err := a.Open()
 	switch {
+	case taken:
+		sh.s.memberOf(owner).tookAgain(sh, a.Ref)
+		settle(device.Accepted)
 	case err != nil || a.Tenant != sh.t.name:
 		sh.s.metrics.unread.Inc()
 		settle(device.Accepted)

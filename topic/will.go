@@ -15,7 +15,8 @@ type index struct {
 	rows   map[device.SessionKey]row
 	groups map[device.SessionKey][]device.Group // of sessions that are in some, and may miss messages of them
 	sizes  map[device.Group]int
-	left   []device.Group // those the last session on record has left, since they were taken
+	taken  map[device.SessionKey][]device.Taken // of sessions that took some in the place of a group
+	left   []device.Group                       // those the last session on record has left, since they were taken
 }
 
 type row struct {
@@ -62,7 +63,11 @@ func (x *index) heard(key device.SessionKey, r *device.SessionRecord) {
 func (x *index) join(key device.SessionKey, r *device.SessionRecord) {
 	before := x.groups[key]
 	delete(x.groups, key)
+	delete(x.taken, key)
 	if r != nil {
+		if len(r.Taken) > 0 {
+			x.taken[key] = r.Taken
+		}
 		for _, sub := range r.Subscriptions {
 			if g, shared := sub.Group(key.Principal.Tenant); shared && sub.QoS > 0 {
 				x.groups[key] = append(x.groups[key], g)
@@ -83,6 +88,24 @@ func (x *index) inGroup(g device.Group) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.sizes[g] > 0
+}
+
+// takenIn is what sessions on record took in the place of a group, and who did.
+func (x *index) takenIn(g device.Group) map[device.Ref]device.SessionKey {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	found, filter := map[device.Ref]device.SessionKey{}, shareFilter(g)
+	for key, all := range x.taken {
+		if key.Principal.Tenant != g.Tenant {
+			continue
+		}
+		for _, t := range all {
+			if t.Filter == filter {
+				found[t.Ref] = key
+			}
+		}
+	}
+	return found
 }
 
 // leftGroups takes the groups that may be over.

@@ -80,7 +80,7 @@ func (s *session) full() bool { return len(s.sent) >= s.peerWindow || len(s.out)
 // show begins the delivery of a message with QoS 1 or 2. The lock is held.
 func (t *subscriber) show(d device.TopicDelivery) {
 	s := t.s
-	o := &sending{out: device.Outgoing{Ref: d.Ref, QoS: d.Granted, Retained: d.Retained, IDs: d.IDs}, settle: d.Settle}
+	o := &sending{out: device.Outgoing{Ref: d.Ref, QoS: d.Granted, Retained: d.Retained, Shared: d.Settle != nil, IDs: d.IDs}, settle: d.Settle}
 	if d.Expired(time.Now()) {
 		o.finished()
 		t.creditLater()

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -37,20 +39,39 @@ func TestExactlyOnceThroughKills(t *testing.T) {
 		for _, topic := range []string{"own/numbers", "pub/telemetry/numbers"} {
 			t.Run(name+" on "+topic, func(t *testing.T) {
 				t.Parallel()
-				exactlyOnce(t, peer, topic)
+				throughKills(t, peer, topic, 2)
 			})
 		}
 	}
 }
 
-func exactlyOnce(t *testing.T, peer peerDevice, topic string) {
+// TestSharedThroughKills is the same for a group of subscribers: each message comes
+// to one of them, once with QoS 2, at least once with QoS 1.
+func TestSharedThroughKills(t *testing.T) {
+	for qos := 1; qos <= 2; qos++ {
+		for _, topic := range []string{"own/numbers", "pub/telemetry/numbers"} {
+			t.Run(fmt.Sprintf("QoS %d on %s", qos, topic), func(t *testing.T) {
+				t.Parallel()
+				paho := peerDevice{protocol: "mqtt", script: "exactly_once.py", command: func(t *testing.T) *exec.Cmd {
+					cmd := python("paho.mqtt.client")(t)
+					cmd.Env = append(os.Environ(), fmt.Sprint("RECEIVE_QOS=", qos))
+					return cmd
+				}}
+				throughKills(t, paho, "$share/g/"+topic, 4)
+			})
+		}
+	}
+}
+
+// throughKills kills the server of a peer's clients again and again.
+func throughKills(t *testing.T, peer peerDevice, topic string, clients float64) {
 	data, addr := t.TempDir(), freeAddress(t)
 	start := func() *server { return serve(t, data, "--open", "--mqtt", addr) }
 	s := start()
 	cmd := peer.start(t, s, topic)
 	cmd.expect("ready")
 	for range sized(t, "TRIBUTARY_QOS2_KILLS", 2) {
-		eventually(t, "both clients are connected", func() bool { return s.metric("tributary_mqtt_connections") == 2 })
+		eventually(t, "all clients are connected", func() bool { return s.metric("tributary_mqtt_connections") == clients })
 		count := func() float64 {
 			return s.metric("tributary_mqtt_topic_messages_in_total", `qos="2"`) + s.metric("tributary_mqtt_messages_in_total", `qos="2"`)
 		}
@@ -65,13 +86,13 @@ func exactlyOnce(t *testing.T, peer peerDevice, topic string) {
 	var line string
 	select {
 	case line = <-cmd.lines:
-	case <-time.After(2 * patience):
+	case <-time.After(3 * patience):
 	}
 	t.Log(line)
 	if err := cmd.cmd.Wait(); err != nil {
 		t.Fatalf("%s: %v", line, err)
 	}
-	if !strings.HasPrefix(topic, "pub/") {
+	if !strings.Contains(topic, "pub/telemetry") {
 		return
 	}
 	sent, err := strconv.Atoi(strings.Fields(line)[1])

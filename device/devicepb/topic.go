@@ -70,12 +70,13 @@ func MarshalSession(r *device.SessionRecord) []byte {
 	}
 	for _, x := range r.State.Outgoing {
 		out.Outgoing = append(out.Outgoing, &pb.OutgoingMessage{
-			Id: uint32(x.ID), Source: uint32(x.Ref.Source), Seq: x.Ref.Seq, Qos: uint32(x.QoS), Retained: x.Retained, Released: x.Released, SubscriptionIds: x.IDs,
+			Id: uint32(x.ID), Source: uint32(x.Ref.Source), Seq: x.Ref.Seq, Qos: uint32(x.QoS), Retained: x.Retained, Released: x.Released, Shared: x.Shared, SubscriptionIds: x.IDs,
 		})
 	}
 	for _, x := range r.State.Incoming {
 		out.Incoming = append(out.Incoming, &pb.IncomingMessage{Id: uint32(x.ID), Mark: valid(x.Mark), After: x.After})
 	}
+	out.Taken = takenToProto(r.Taken)
 	if r.Will != nil {
 		out.Will, out.WillDelay = publicationToProto(&r.Will.Publication), seconds(r.Will.Delay)
 	}
@@ -98,16 +99,33 @@ func UnmarshalSession(b []byte) (*device.SessionRecord, error) {
 	for _, x := range in.GetOutgoing() {
 		r.State.Outgoing = append(r.State.Outgoing, device.Outgoing{
 			ID: uint16(x.GetId()), Ref: device.Ref{Source: device.Source(x.GetSource()), Seq: x.GetSeq()}, QoS: int(min(x.GetQos(), 2)),
-			Retained: x.GetRetained(), Released: x.GetReleased(), IDs: x.GetSubscriptionIds(),
+			Retained: x.GetRetained(), Released: x.GetReleased(), Shared: x.GetShared(), IDs: x.GetSubscriptionIds(),
 		})
 	}
 	for _, x := range in.GetIncoming() {
 		r.State.Incoming = append(r.State.Incoming, device.Incoming{ID: uint16(x.GetId()), Mark: x.GetMark(), After: x.GetAfter()})
 	}
+	for _, x := range in.GetTaken() {
+		for _, seq := range x.GetSeqs() {
+			r.Taken = append(r.Taken, device.Taken{Filter: x.GetFilter(), Ref: device.Ref{Source: device.Source(x.GetSource()), Seq: seq}})
+		}
+	}
 	if w := in.GetWill(); w != nil {
 		r.Will = &device.Will{Publication: *publicationFromProto(w), Delay: fromSeconds(in.GetWillDelay())}
 	}
 	return r, nil
+}
+
+// takenToProto writes what follows each other of one group and stream together.
+func takenToProto(all []device.Taken) (out []*pb.TakenMessages) {
+	for i, x := range all {
+		if i == 0 || x.Filter != all[i-1].Filter || x.Ref.Source != all[i-1].Ref.Source {
+			out = append(out, &pb.TakenMessages{Filter: valid(x.Filter), Source: uint32(x.Ref.Source)})
+		}
+		last := out[len(out)-1]
+		last.Seqs = append(last.Seqs, x.Ref.Seq)
+	}
+	return out
 }
 
 func subscriptionsToProto(subs []device.Subscription) (out []*pb.TopicSubscription) {

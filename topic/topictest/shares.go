@@ -208,6 +208,16 @@ func (l *Log) EndShare(_ context.Context, g device.Group) error {
 	return nil
 }
 
+// Rewind has the groups begin anew, as a server does that was killed before it wrote
+// down what it was acknowledged.
+func (l *Log) Rewind() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, group := range l.groups {
+		group.after, group.back = 0, nil
+	}
+}
+
 // Kept is how long a group outlives its readers, and whether there is one.
 func (l *Log) Kept(g device.Group) (keep time.Duration, there bool) {
 	l.mu.Lock()

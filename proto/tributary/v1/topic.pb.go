@@ -311,6 +311,7 @@ type TopicSession struct {
 	// Seconds.
 	WillDelay     uint32                 `protobuf:"varint,13,opt,name=will_delay,json=willDelay,proto3" json:"will_delay,omitempty"`
 	WillAt        *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=will_at,json=willAt,proto3" json:"will_at,omitempty"`
+	Taken         []*TakenMessages       `protobuf:"bytes,15,rep,name=taken,proto3" json:"taken,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -439,6 +440,13 @@ func (x *TopicSession) GetWillDelay() uint32 {
 func (x *TopicSession) GetWillAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.WillAt
+	}
+	return nil
+}
+
+func (x *TopicSession) GetTaken() []*TakenMessages {
+	if x != nil {
+		return x.Taken
 	}
 	return nil
 }
@@ -591,6 +599,7 @@ type OutgoingMessage struct {
 	Retained        bool                   `protobuf:"varint,5,opt,name=retained,proto3" json:"retained,omitempty"`
 	Released        bool                   `protobuf:"varint,6,opt,name=released,proto3" json:"released,omitempty"`
 	SubscriptionIds []uint32               `protobuf:"varint,7,rep,packed,name=subscription_ids,json=subscriptionIds,proto3" json:"subscription_ids,omitempty"`
+	Shared          bool                   `protobuf:"varint,8,opt,name=shared,proto3" json:"shared,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -674,6 +683,75 @@ func (x *OutgoingMessage) GetSubscriptionIds() []uint32 {
 	return nil
 }
 
+func (x *OutgoingMessage) GetShared() bool {
+	if x != nil {
+		return x.Shared
+	}
+	return false
+}
+
+// TakenMessages is what a session took in the place of a group, with QoS 2, and the
+// group may be offered again: places in one stream.
+type TakenMessages struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Filter        string                 `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	Source        uint32                 `protobuf:"varint,2,opt,name=source,proto3" json:"source,omitempty"`
+	Seqs          []uint64               `protobuf:"varint,3,rep,packed,name=seqs,proto3" json:"seqs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakenMessages) Reset() {
+	*x = TakenMessages{}
+	mi := &file_tributary_v1_topic_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakenMessages) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakenMessages) ProtoMessage() {}
+
+func (x *TakenMessages) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_topic_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakenMessages.ProtoReflect.Descriptor instead.
+func (*TakenMessages) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *TakenMessages) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *TakenMessages) GetSource() uint32 {
+	if x != nil {
+		return x.Source
+	}
+	return 0
+}
+
+func (x *TakenMessages) GetSeqs() []uint64 {
+	if x != nil {
+		return x.Seqs
+	}
+	return nil
+}
+
 // IncomingMessage is a QoS 2 message whose identifier is not released.
 type IncomingMessage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -686,7 +764,7 @@ type IncomingMessage struct {
 
 func (x *IncomingMessage) Reset() {
 	*x = IncomingMessage{}
-	mi := &file_tributary_v1_topic_proto_msgTypes[7]
+	mi := &file_tributary_v1_topic_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -698,7 +776,7 @@ func (x *IncomingMessage) String() string {
 func (*IncomingMessage) ProtoMessage() {}
 
 func (x *IncomingMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_topic_proto_msgTypes[7]
+	mi := &file_tributary_v1_topic_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -711,7 +789,7 @@ func (x *IncomingMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncomingMessage.ProtoReflect.Descriptor instead.
 func (*IncomingMessage) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{7}
+	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *IncomingMessage) GetId() uint32 {
@@ -765,7 +843,7 @@ const file_tributary_v1_topic_proto_rawDesc = "" +
 	"SessionKey\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1c\n" +
 	"\tprincipal\x18\x02 \x01(\tR\tprincipal\x12\x16\n" +
-	"\x06client\x18\x03 \x01(\tR\x06client\"\x9c\x05\n" +
+	"\x06client\x18\x03 \x01(\tR\x06client\"\xcf\x05\n" +
 	"\fTopicSession\x12*\n" +
 	"\x03key\x18\x01 \x01(\v2\x18.tributary.v1.SessionKeyR\x03key\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x16\n" +
@@ -782,7 +860,8 @@ const file_tributary_v1_topic_proto_rawDesc = "" +
 	"\x04will\x18\f \x01(\v2\x19.tributary.v1.PublicationR\x04will\x12\x1d\n" +
 	"\n" +
 	"will_delay\x18\r \x01(\rR\twillDelay\x123\n" +
-	"\awill_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x06willAt\"\xc1\x01\n" +
+	"\awill_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x06willAt\x121\n" +
+	"\x05taken\x18\x0f \x03(\v2\x1b.tributary.v1.TakenMessagesR\x05taken\"\xc1\x01\n" +
 	"\x11TopicSubscription\x12\x16\n" +
 	"\x06filter\x18\x01 \x01(\tR\x06filter\x12\x10\n" +
 	"\x03qos\x18\x02 \x01(\rR\x03qos\x12\x19\n" +
@@ -792,7 +871,7 @@ const file_tributary_v1_topic_proto_rawDesc = "" +
 	"\x02id\x18\x06 \x01(\rR\x02id\"8\n" +
 	"\x0eStreamPosition\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x10\n" +
-	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\xc0\x01\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\xd8\x01\n" +
 	"\x0fOutgoingMessage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\rR\x06source\x12\x10\n" +
@@ -800,7 +879,12 @@ const file_tributary_v1_topic_proto_rawDesc = "" +
 	"\x03qos\x18\x04 \x01(\rR\x03qos\x12\x1a\n" +
 	"\bretained\x18\x05 \x01(\bR\bretained\x12\x1a\n" +
 	"\breleased\x18\x06 \x01(\bR\breleased\x12)\n" +
-	"\x10subscription_ids\x18\a \x03(\rR\x0fsubscriptionIds\"K\n" +
+	"\x10subscription_ids\x18\a \x03(\rR\x0fsubscriptionIds\x12\x16\n" +
+	"\x06shared\x18\b \x01(\bR\x06shared\"S\n" +
+	"\rTakenMessages\x12\x16\n" +
+	"\x06filter\x18\x01 \x01(\tR\x06filter\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\rR\x06source\x12\x12\n" +
+	"\x04seqs\x18\x03 \x03(\x04R\x04seqs\"K\n" +
 	"\x0fIncomingMessage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04mark\x18\x02 \x01(\tR\x04mark\x12\x14\n" +
@@ -818,7 +902,7 @@ func file_tributary_v1_topic_proto_rawDescGZIP() []byte {
 	return file_tributary_v1_topic_proto_rawDescData
 }
 
-var file_tributary_v1_topic_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_tributary_v1_topic_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_tributary_v1_topic_proto_goTypes = []any{
 	(*Publication)(nil),           // 0: tributary.v1.Publication
 	(*UserProperty)(nil),          // 1: tributary.v1.UserProperty
@@ -827,29 +911,31 @@ var file_tributary_v1_topic_proto_goTypes = []any{
 	(*TopicSubscription)(nil),     // 4: tributary.v1.TopicSubscription
 	(*StreamPosition)(nil),        // 5: tributary.v1.StreamPosition
 	(*OutgoingMessage)(nil),       // 6: tributary.v1.OutgoingMessage
-	(*IncomingMessage)(nil),       // 7: tributary.v1.IncomingMessage
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*TakenMessages)(nil),         // 7: tributary.v1.TakenMessages
+	(*IncomingMessage)(nil),       // 8: tributary.v1.IncomingMessage
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
 }
 var file_tributary_v1_topic_proto_depIdxs = []int32{
 	2,  // 0: tributary.v1.Publication.sender:type_name -> tributary.v1.SessionKey
 	1,  // 1: tributary.v1.Publication.properties:type_name -> tributary.v1.UserProperty
-	8,  // 2: tributary.v1.Publication.expires:type_name -> google.protobuf.Timestamp
-	8,  // 3: tributary.v1.Publication.at:type_name -> google.protobuf.Timestamp
+	9,  // 2: tributary.v1.Publication.expires:type_name -> google.protobuf.Timestamp
+	9,  // 3: tributary.v1.Publication.at:type_name -> google.protobuf.Timestamp
 	2,  // 4: tributary.v1.TopicSession.key:type_name -> tributary.v1.SessionKey
-	8,  // 5: tributary.v1.TopicSession.left:type_name -> google.protobuf.Timestamp
+	9,  // 5: tributary.v1.TopicSession.left:type_name -> google.protobuf.Timestamp
 	4,  // 6: tributary.v1.TopicSession.subscriptions:type_name -> tributary.v1.TopicSubscription
 	5,  // 7: tributary.v1.TopicSession.topics:type_name -> tributary.v1.StreamPosition
 	5,  // 8: tributary.v1.TopicSession.telemetry:type_name -> tributary.v1.StreamPosition
 	6,  // 9: tributary.v1.TopicSession.outgoing:type_name -> tributary.v1.OutgoingMessage
-	7,  // 10: tributary.v1.TopicSession.incoming:type_name -> tributary.v1.IncomingMessage
+	8,  // 10: tributary.v1.TopicSession.incoming:type_name -> tributary.v1.IncomingMessage
 	4,  // 11: tributary.v1.TopicSession.mailbox:type_name -> tributary.v1.TopicSubscription
 	0,  // 12: tributary.v1.TopicSession.will:type_name -> tributary.v1.Publication
-	8,  // 13: tributary.v1.TopicSession.will_at:type_name -> google.protobuf.Timestamp
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	9,  // 13: tributary.v1.TopicSession.will_at:type_name -> google.protobuf.Timestamp
+	7,  // 14: tributary.v1.TopicSession.taken:type_name -> tributary.v1.TakenMessages
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_tributary_v1_topic_proto_init() }
@@ -863,7 +949,7 @@ func file_tributary_v1_topic_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tributary_v1_topic_proto_rawDesc), len(file_tributary_v1_topic_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
