@@ -146,8 +146,6 @@ func TestBatchToAFleetOverAKill(t *testing.T) {
 		t.Errorf("the batch is %s with %v", got.GetState(), got.GetProgress())
 	}
 	t.Logf("%d devices in %v; commands came %d times", devices, took.Round(time.Millisecond), came.Load())
-	rest()
-	s.stop()
 }
 
 // batch is how a batch stands; empty when the server cannot say at the moment.
