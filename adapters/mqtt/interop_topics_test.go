@@ -133,7 +133,7 @@ func TestPahoGo5(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := paho.NewClient(paho.ClientConfig{Conn: conn, OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(r paho.PublishReceived) (bool, error) {
+		c := paho.NewClient(paho.ClientConfig{Conn: conn, PacketTimeout: patience, OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(r paho.PublishReceived) (bool, error) {
 			in.add(r.Packet.Topic, []byte(string(r.Packet.Payload)+r.Packet.Properties.User.Get("k")))
 			return true, nil
 		}}})

@@ -122,7 +122,7 @@ func sitMQTT5(ctx context.Context, s *server, device string, _ time.Duration) (s
 		return nil, err
 	}
 	m := &mqtt5Seat{conn: packets.NewThreadSafeConn(conn), in: make(chan *paho.Publish, 1000)}
-	m.client = paho.NewClient(paho.ClientConfig{Conn: m.conn, EnableManualAcknowledgment: true, SendAcksInterval: 5 * time.Millisecond,
+	m.client = paho.NewClient(paho.ClientConfig{Conn: m.conn, PacketTimeout: patience, EnableManualAcknowledgment: true, SendAcksInterval: 5 * time.Millisecond,
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
 			m.in <- p.Packet
 			return true, nil
