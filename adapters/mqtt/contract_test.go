@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 	paho311 "github.com/eclipse/paho.mqtt.golang"
 
@@ -53,7 +54,7 @@ func dialPaho5(ctx context.Context, a adapters.Adapter, login adaptertest.Login)
 	}
 	c := &paho5{conn: conn, commands: make(chan *paho.Publish, 100)}
 	c.client = paho.NewClient(paho.ClientConfig{
-		Conn: conn, PacketTimeout: time.Minute, EnableManualAcknowledgment: true, SendAcksInterval: time.Millisecond,
+		Conn: packets.NewThreadSafeConn(conn), PacketTimeout: time.Minute, EnableManualAcknowledgment: true, SendAcksInterval: time.Millisecond,
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
 			c.commands <- p.Packet
 			return true, nil

@@ -43,7 +43,7 @@ func connectMQTT(ctx context.Context, addr, device string) (link, error) {
 		return nil, err
 	}
 	l := &mqttLink{device: device, session: &openSession{State: state.NewInMemory()}}
-	l.client = paho.NewClient(paho.ClientConfig{ClientID: device, Conn: conn, Session: l.session, PacketTimeout: ackPatience})
+	l.client = paho.NewClient(paho.ClientConfig{ClientID: device, Conn: packets.NewThreadSafeConn(conn), Session: l.session, PacketTimeout: ackPatience})
 	answer, err := l.client.Connect(ctx, &paho.Connect{ClientID: device, CleanStart: true, KeepAlive: 30})
 	if err == nil && answer.ReasonCode != 0 {
 		err = fmt.Errorf("CONNACK with %#x", answer.ReasonCode)
