@@ -157,9 +157,7 @@ func TestALostReplyDoesNotStoreTwice(t *testing.T) {
 				if last := lastSeq(t, direct, CommandEventStream); last != uint64(n) {
 					t.Fatalf("%d items made %d messages", n, last)
 				}
-				if err := b.Healthy(); err != nil {
-					t.Error(err)
-				}
+				eventually(t, "it is healthy again", func() bool { return b.Healthy() == nil })
 			})
 		}
 	}
