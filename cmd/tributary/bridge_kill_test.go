@@ -26,18 +26,6 @@ const (
 	bridgeDevices     = 10
 )
 
-func bridgeMessages(t *testing.T, usual int) int {
-	said := os.Getenv(bridgeMessagesEnv)
-	if said == "" {
-		return usual
-	}
-	n, err := strconv.Atoi(said)
-	if err != nil || n < 1 {
-		t.Fatalf("%s=%s is no number of messages", bridgeMessagesEnv, said)
-	}
-	return n
-}
-
 // mortal is a broker that can be killed and comes back.
 type mortal struct {
 	url, receive, device string // of the bridge
@@ -49,7 +37,7 @@ type mortal struct {
 // TestBridgeFromKilledTributary: the broker is a Tributary, whose telemetry is a
 // subscription that outlives it.
 func TestBridgeFromKilledTributary(t *testing.T) {
-	n := bridgeMessages(t, 1000)
+	n := sized(t, bridgeMessagesEnv, 1000)
 	data := t.TempDir()
 	broker := serve(t, data, "--open")
 	addr := broker.addresses["amqp"]
@@ -66,7 +54,7 @@ func TestBridgeFromKilledTributary(t *testing.T) {
 // TestBridgeFromKilledRabbitMQ reads a quorum queue.
 func TestBridgeFromKilledRabbitMQ(t *testing.T) {
 	t.Parallel() // it mostly waits for the broker
-	n := bridgeMessages(t, 3000)
+	n := sized(t, bridgeMessagesEnv, 3000)
 	rabbit := peer.StartRabbitMQ(t, "telemetry")
 	const queue = "/amq/queue/telemetry"
 	password := filepath.Join(t.TempDir(), "password")

@@ -40,7 +40,7 @@ func sized(t *testing.T, name string, small int) int {
 		return small
 	}
 	n, err := strconv.Atoi(text)
-	if err != nil || n < 0 {
+	if err != nil || n < 1 {
 		t.Fatalf("%s=%s is no size", name, text)
 	}
 	return n
