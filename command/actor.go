@@ -16,7 +16,7 @@ type actor struct {
 	s  *Service
 	id device.ID
 
-	queue   []func(a *actor, err error) // Service.mu guards these three
+	queue   []operation // Service.mu guards these three
 	running bool
 	used    time.Time
 
@@ -34,8 +34,17 @@ type actor struct {
 	timerAt   time.Time
 }
 
+// operation is something an actor does. A light one need not have the actor loaded
+// while its device is quiet.
+type operation struct {
+	do    func(a *actor, err error)
+	light bool
+}
+
 // post adds an operation; Service.mu is held.
-func (a *actor) post(op func(a *actor, err error)) {
+func (a *actor) post(op func(a *actor, err error)) { a.enqueue(operation{do: op}) }
+
+func (a *actor) enqueue(op operation) {
 	a.queue = append(a.queue, op)
 	if !a.running {
 		a.running = true
@@ -53,15 +62,29 @@ func (a *actor) run() {
 			return
 		}
 		op := a.queue[0]
-		a.queue[0] = nil
+		a.queue[0] = operation{}
 		a.queue = a.queue[1:]
+		light := op.light && !a.known && a.s.quiet(a.id)
 		a.s.mu.Unlock()
 		var err error
-		if !a.loaded {
-			err = a.load()
+		if !a.loaded && !light {
+			err = a.wakeUp()
 		}
-		op(a, err)
+		op.do(a, err)
 	}
+}
+
+// wakeUp loads an actor. Sessions that came while it was not loaded have their due.
+func (a *actor) wakeUp() error {
+	err := a.load()
+	switch {
+	case len(a.stack) == 0:
+	case err != nil:
+		a.retry()
+	default:
+		a.reconcile()
+	}
+	return err
 }
 
 // rest ends the goroutine; Service.mu is held.

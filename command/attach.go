@@ -43,7 +43,8 @@ func (s *Service) Attach(ctx context.Context, who device.Session, offer func(dev
 	if stopping {
 		return nil, device.Errorf(device.Unavailable, "the server is stopping")
 	}
-	if err := s.do(ctx, who.Device, func(a *actor) error { return a.attach(t) }); err != nil {
+	_, err := await(ctx, s.stay, who.Device, func(a *actor) (struct{}, error) { return struct{}{}, a.attach(t) })
+	if err != nil {
 		t.Detach("attach failed") // it may still be under way
 		return nil, err
 	}
@@ -149,7 +150,7 @@ func (t *session) Request(n int) {
 	if n <= 0 {
 		return
 	}
-	t.s.with(t.who.Device, func(a *actor, err error) {
+	t.s.stay(t.who.Device, func(a *actor, err error) {
 		t.credit += n
 		if err != nil {
 			a.retry()
@@ -169,7 +170,7 @@ func (t *session) Detach(reason string) {
 	if was {
 		return
 	}
-	t.s.with(t.who.Device, func(a *actor, err error) { a.detach(t, reason, err) })
+	t.s.stay(t.who.Device, func(a *actor, err error) { a.detach(t, reason, err) })
 }
 
 func (a *actor) detach(t *session, reason string, err error) {

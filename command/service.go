@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+	"unique"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -26,6 +27,11 @@ type Config struct {
 	// Moved is called with a session that may no longer act because the device's
 	// lease was taken on another node. It must not block. Nil: nobody asks.
 	Moved func(device.Session)
+
+	// Alone says that no other node stores commands or transitions: what this one
+	// has stored and read is all there is, and a device comes without its part of the
+	// streams being read, unless it has commands.
+	Alone bool
 
 	// Bystander leaves to other nodes what at least one has to do for all:
 	// keeping deadlines, giving back what dead nodes had sent, and removing what
@@ -219,22 +225,44 @@ func (s *Service) Shutdown(ctx context.Context) error {
 func (s *Service) with(id device.ID, op func(a *actor, err error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.actorOf(id).post(op)
+}
+
+// stay is with for what a session does: a device that has no commands need not be
+// loaded for that.
+func (s *Service) stay(id device.ID, op func(a *actor, err error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.actorOf(id).enqueue(operation{op, s.cfg.Alone})
+}
+
+// actorOf is the device's actor, made when it is not there; mu is held.
+func (s *Service) actorOf(id device.ID) *actor {
 	a := s.actors[id]
 	if a == nil {
 		a = &actor{s: s, id: id}
 		s.actors[id] = a
 	}
-	a.post(op)
+	return a
 }
+
+// quiet reports whether a device has no command that has not ended, as far as this
+// node knows; mu is held.
+func (s *Service) quiet(id device.ID) bool { return s.table.waiting[unique.Make(id)] == 0 }
 
 // ask is with, waited for. When ctx ends first, op may still run.
 func ask[T any](ctx context.Context, s *Service, id device.ID, op func(a *actor) (T, error)) (T, error) {
+	return await(ctx, s.with, id, op)
+}
+
+// await waits for an operation that post, with or stay, has run.
+func await[T any](ctx context.Context, post func(device.ID, func(*actor, error)), id device.ID, op func(a *actor) (T, error)) (T, error) {
 	type result struct {
 		v   T
 		err error
 	}
 	done := make(chan result, 1)
-	s.with(id, func(a *actor, err error) {
+	post(id, func(a *actor, err error) {
 		var r result
 		if r.err = err; err == nil {
 			r.v, r.err = op(a)

@@ -43,6 +43,7 @@ const simTimeout = 10 * time.Second
 type simNode struct {
 	sim   *sim
 	name  string
+	alone bool
 	s     *command.Service // nil while it is dead
 	life  atomic.Int64     // negative while it is cut off from the others
 	doors []*simDoor
@@ -130,7 +131,7 @@ func (n *simNode) start() {
 	n.life.Store(1 + max(n.life.Load(), -n.life.Load()))
 	b, t := n.sim.b, n.sim.t
 	s, err := command.New(command.Config{
-		Node: n.name, Stored: b.store.stored, PurgeStep: 1, SweepEvery: 10 * time.Second /* it is most of what an idle node does */, Logger: slog.New(slog.DiscardHandler),
+		Node: n.name, Alone: n.alone, Stored: b.store.stored, PurgeStep: 1, SweepEvery: 10 * time.Second /* it is most of what an idle node does */, Logger: slog.New(slog.DiscardHandler),
 		Acting: func() (string, error) {
 			if life := n.life.Load(); life > 0 {
 				return time.Duration(life).String(), nil

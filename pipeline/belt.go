@@ -31,6 +31,7 @@ type Belt struct {
 	verifier                                      *verifier // nil: nobody looks at the server's settings
 	tail                                          *tail     // nil unless this process alone publishes
 	room                                          *room
+	ownEpochs                                     epochs // of leases, with an embedded server
 
 	maxBody   int // of an encoded message and its own headers
 	closeOnce sync.Once

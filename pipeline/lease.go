@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,6 +23,9 @@ import (
 //
 // A lease is worth what its node's incarnation is: who has ended (nodes.go) holds
 // none, whatever the stream says.
+//
+// With an embedded server there is no other node to be told, and no stream: a
+// counter in this process gives the epochs, in a generation that begins with it.
 const revisionBits = 40 // a generation has room for 10^12 leases
 
 // releasedFor is how long the mark of a lease given back is kept, for the nodes
@@ -35,7 +39,38 @@ type Leases struct{ b *Belt }
 // Leases makes what is missing and answers the belt's leases.
 func (b *Belt) Leases(ctx context.Context) (Leases, error) {
 	l := Leases{b}
+	if b.opts.Server != nil {
+		return l, wrapLease(b.ownEpochs.begin(ctx, b))
+	}
 	return l, l.ensure(ctx)
+}
+
+// epochs counts the leases of the only node, from the first of a generation.
+type epochs struct {
+	mu   sync.Mutex
+	last uint64 // sequence; 0: the generation is not known yet
+}
+
+func (e *epochs) begin(ctx context.Context, b *Belt) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.last != 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, makingPatience)
+	defer cancel()
+	first, err := b.nextGeneration(ctx)
+	if err == nil {
+		e.last = first - 1
+	}
+	return err
+}
+
+func (e *epochs) next() device.Epoch {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.last++
+	return epochOf(e.last)
 }
 
 // leaseBody is a lease, or the mark of one given back.
@@ -62,6 +97,9 @@ type LeaseNews struct {
 // Take makes s, which lives on node, the device's newest session. That of a gateway
 // answers Conflict while the device itself holds the lease on another living node.
 func (l Leases) Take(ctx context.Context, s device.Session, node string) (device.Epoch, error) {
+	if l.b.opts.Server != nil {
+		return l.b.ownEpochs.next(), nil
+	}
 	body := leaseBody{Node: node, Protocol: s.Protocol, Client: s.Client, Via: s.Via, Since: time.Now().UTC()}
 	if n := l.b.node; n != nil {
 		var err error
@@ -75,7 +113,7 @@ func (l Leases) Take(ctx context.Context, s device.Session, node string) (device
 	}
 	for {
 		var only []jetstream.PublishOpt
-		if s.Via != "" && l.b.node != nil && l.b.opts.Server == nil { // there may be other nodes
+		if s.Via != "" && l.b.node != nil {
 			last, err := l.leave(ctx, s.Device)
 			if err != nil {
 				return device.Epoch{}, err
@@ -119,7 +157,7 @@ func (l Leases) leave(ctx context.Context, id device.ID) (uint64, error) {
 
 // Release gives a lease back; a newer one stays.
 func (l Leases) Release(ctx context.Context, id device.ID, e device.Epoch) error {
-	if e == (device.Epoch{}) {
+	if e == (device.Epoch{}) || l.b.opts.Server != nil {
 		return nil
 	}
 	body := leaseBody{Node: l.b.opts.NodeName, Released: true}
@@ -140,8 +178,11 @@ func (l Leases) Release(ctx context.Context, id device.ID, e device.Epoch) error
 }
 
 // Follow calls fn with every lease that is taken or given back after the call
-// of ready, in order, until ctx ends.
+// of ready, in order, until ctx ends. With an embedded server there is nothing to tell.
 func (l Leases) Follow(ctx context.Context, ready func(), fn func(LeaseNews)) error {
+	if l.b.opts.Server != nil {
+		return idle(ctx, ready)
+	}
 	s, err := l.b.rjs.Stream(ctx, LeaseStream)
 	if err != nil {
 		return wrapLease(err)
@@ -188,23 +229,37 @@ func (b *Belt) ensureCounted(ctx context.Context, cfg jetstream.StreamConfig) er
 	if err == nil || !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
 	}
-	_, err = b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: GenerationStream, Subjects: []string{generationSubject}, Storage: jetstream.FileStorage,
-		MaxMsgsPerSubject: 1, Replicas: b.opts.Replicas,
-	})
-	if err != nil {
+	if cfg.FirstSeq, err = b.nextGeneration(ctx); err != nil {
 		return err
 	}
-	ack, err := b.js.Publish(ctx, generationSubject, []byte(b.opts.NodeName))
-	if err != nil {
-		return err
-	}
-	cfg.FirstSeq = sequenceOf(device.Epoch{Generation: ack.Sequence, Revision: 1})
 	_, err = b.js.CreateStream(ctx, cfg)
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		return nil
 	}
 	return err
+}
+
+// nextGeneration begins a generation, durably, and answers its first sequence.
+func (b *Belt) nextGeneration(ctx context.Context) (uint64, error) {
+	_, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: GenerationStream, Subjects: []string{generationSubject}, Storage: jetstream.FileStorage,
+		MaxMsgsPerSubject: 1, Replicas: b.opts.Replicas,
+	})
+	if err != nil {
+		return 0, err
+	}
+	ack, err := b.js.Publish(ctx, generationSubject, []byte(b.opts.NodeName))
+	if err != nil {
+		return 0, err
+	}
+	return sequenceOf(device.Epoch{Generation: ack.Sequence, Revision: 1}), nil
+}
+
+// idle is following what nobody else can write: it is ready, and waits for the end.
+func idle(ctx context.Context, ready func()) error {
+	ready()
+	<-ctx.Done()
+	return nil
 }
 
 // ensureDisposable makes a stream that may be lost, when it is not there.

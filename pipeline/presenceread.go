@@ -48,8 +48,12 @@ func incarnationOf(subject string) string {
 }
 
 // FollowList calls fn with every session entered on the list from now on, by
-// any node, in its order, until ctx ends.
+// any node, in its order, until ctx ends. With an embedded server there is no other
+// node, and nothing to tell.
 func (p *Presence) FollowList(ctx context.Context, ready func(), fn func(e device.PresenceEvent, elsewhere bool)) error {
+	if p.b.opts.Server != nil {
+		return idle(ctx, ready)
+	}
 	s, err := p.b.rjs.Stream(ctx, PresenceStream)
 	if err != nil {
 		return err

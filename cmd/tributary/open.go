@@ -170,7 +170,7 @@ func (h *house) openCommands(ctx context.Context, belt *pipeline.Belt, node *pip
 		return nil, err
 	}
 	service, err := command.New(command.Config{
-		Node: h.cfg.nodeName(), Acting: node.Acting, Moved: here.Moved, Bystander: !h.cfg.has(roleCommand),
+		Node: h.cfg.nodeName(), Acting: node.Acting, Moved: here.Moved, Alone: h.cfg.NATS == "", Bystander: !h.cfg.has(roleCommand),
 		Stored: store.stored, Logger: h.log.With("room", "command"), Registerer: h.metrics,
 	}, belt.CommandLog(), belt.Mailbox(), leases, store)
 	if err != nil {
