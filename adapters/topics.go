@@ -13,10 +13,10 @@ import (
 // adapter's to apply. All methods are safe for use from any goroutine.
 type Topics interface {
 	// Publish hands p to every session that is subscribed to its topic, on any
-	// node, and makes it the topic's retained message if it says Retain (or takes
-	// that away, if it has no payload). done is as in Gate.Submit: with QoS 1 and
-	// 2, done(nil) means as durable as configured; with QoS 0 that it is on its
-	// way, unless it is retained. An error means that done is not called.
+	// node. One that says Retain is given to Retain before, and carries what that
+	// answered as Kept. done is as in Gate.Submit: with QoS 1 and 2, done(nil) means
+	// as durable as configured; with QoS 0 that it is on its way. An error means that
+	// done is not called.
 	Publish(p *device.Publication, done func(error)) error
 
 	// Published reports whether a topic, of telemetry too, has a message of that
@@ -24,9 +24,11 @@ type Topics interface {
 	// know what became of it.
 	Published(ctx context.Context, src device.Source, tenant, topic, mark string, after uint64) (bool, error)
 
-	// Retain makes p the topic's retained message, or takes that away, and
-	// publishes nothing: its subscribers are served by another way.
-	Retain(p *device.Publication, done func(error)) error
+	// Retain makes p the topic's retained message, or takes that away if it has no
+	// payload, and publishes nothing. done is as in Publish, and is told what p, or
+	// the telemetry it is of, is to carry as Kept when it is published after that: who
+	// subscribes meanwhile gets it one way or the other, and not twice.
+	Retain(p *device.Publication, done func(kept uint64, err error)) error
 
 	// Join enters a session. While it is in, a newer one of the same key ends it.
 	Join(ctx context.Context, j Joining) (Member, Joined, error)
@@ -84,9 +86,10 @@ type Joined struct {
 // Offer or State, but for Save and Request.
 type Member interface {
 	// Subscribe adds or replaces a subscription. Messages stored from then on are
-	// offered; of a shared one, those that no session of its group was given. The answer's replay offers the
-	// retained messages that the subscription's policy asks for; the adapter calls
-	// it, from any goroutine, once the peer was told of the subscription.
+	// offered; of a shared one, those that no session of its group was given. The
+	// answer's replay offers the messages that were retained then, if the subscription's
+	// policy asks for them, but for those that newer ones have replaced meanwhile; the
+	// adapter calls it, from any goroutine, once the peer was told of the subscription.
 	Subscribe(ctx context.Context, s device.Subscription) (replay func(), err error)
 
 	// Unsubscribe takes a subscription away, and answers whether it was there.

@@ -35,6 +35,7 @@ type Message struct {
 	Properties   map[string]string
 	Payload      []byte // the bytes as they came, never altered
 	Measurements []Measurement
+	Kept         uint64 // Publication.Kept, for subscribers of topics
 }
 
 // MaxKeyBytes bounds Message.Key and Command.Key.

@@ -23,6 +23,7 @@ type Publication struct {
 	Properties    []Property
 	Expires       time.Time // zero: never
 	At            time.Time // our clock, when it arrived
+	Kept          uint64    // where it stands among retained messages, if it was made one before it was published; else 0
 }
 
 // Property is one user property; names may repeat, and order is kept.

@@ -190,7 +190,7 @@ func publication(src device.Source, a *device.Arrival, body []byte) (*device.Pub
 // seen is telemetry as subscribers of topics see it. The user properties
 // message-id and created-at are those by which MQTT devices say the same.
 func seen(m *device.Message, topic string) *device.Publication {
-	p := &device.Publication{Tenant: m.Tenant, Topic: topic, QoS: min(m.QoS, 2), Payload: m.Payload, ContentType: m.ContentType, At: m.ReceivedAt}
+	p := &device.Publication{Tenant: m.Tenant, Topic: topic, QoS: min(m.QoS, 2), Payload: m.Payload, ContentType: m.ContentType, At: m.ReceivedAt, Kept: m.Kept}
 	if m.Key != "" {
 		p.Properties = append(p.Properties, device.Property{Name: "message-id", Value: m.Key})
 	}

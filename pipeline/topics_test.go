@@ -179,13 +179,20 @@ func TestRetainedMessages(t *testing.T) {
 		p := publication1(topic, payload)
 		p.Retain, p.Expires = true, expires
 		done := make(chan error, 1)
-		if err := b.Topics().Retain(p, func(err error) { done <- err }); err != nil {
+		if err := b.Topics().Retain(p, func(_ uint64, err error) { done <- err }); err != nil {
 			return err
 		}
 		return <-done
 	}
-	read := func(filter string) (got []string) {
-		if err := b.Topics().Retained(t.Context(), "default", filter, func(_ device.Ref, p *device.Publication) bool {
+	last := func(filter string) uint64 {
+		seq, err := b.Topics().LastRetained(t.Context(), "default", filter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return seq
+	}
+	upTo := func(filter string, last uint64) (got []string) {
+		if err := b.Topics().Retained(t.Context(), "default", filter, last, func(_ device.Ref, p *device.Publication) bool {
 			got = append(got, string(p.Payload))
 			return true
 		}); err != nil {
@@ -194,11 +201,15 @@ func TestRetainedMessages(t *testing.T) {
 		slices.Sort(got)
 		return got
 	}
+	read := func(filter string) []string { return upTo(filter, last(filter)) }
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+	if n := last("#"); n != 0 {
+		t.Errorf("the last of none stands at %d", n)
 	}
 	must(keep("a", "1", time.Time{}))
 	must(keep("a", "2", time.Now().Add(time.Hour)))
@@ -206,6 +217,9 @@ func TestRetainedMessages(t *testing.T) {
 	must(keep("b", "4", time.Now().Add(1500*time.Millisecond)))
 	if got := read("a/#"); !slices.Equal(got, []string{"2", "3"}) {
 		t.Errorf("a/#: %q", got)
+	}
+	if got := upTo("#", last("a")); last("a/#") <= last("a") || !slices.Equal(got, []string{"2"}) {
+		t.Errorf("up to that of a: %q", got)
 	}
 	must(keep("a/b", "", time.Time{}))
 	if got := read("#"); slices.Contains(got, "3") {

@@ -1,9 +1,7 @@
 package topic
 
 import (
-	"context"
 	"strings"
-	"time"
 
 	"github.com/tributary-iot/tributary/device"
 )
@@ -180,50 +178,4 @@ func (m *member) taking(a device.Arrival) (subs []*subscription) {
 		}
 	}
 	return subs
-}
-
-// replay offers the retained messages of a new subscription.
-func (m *member) replay(want device.Subscription) {
-	defer m.s.contain("retained messages of a subscription")
-	err := m.s.log.Retained(m.ctx, m.tenant.name, want.Filter, func(ref device.Ref, p *device.Publication) bool {
-		d := device.TopicDelivery{Publication: p, Granted: min(p.QoS, want.QoS), Retained: true}
-		if want.ID != 0 {
-			d.IDs = []uint32{want.ID}
-		}
-		if want.NoLocal && p.Sender == m.in.Key || p.Expired(time.Now()) {
-			return true
-		}
-		if d.Granted == 0 && m.in.Room(m.ctx) != nil {
-			return false
-		}
-		if d.Granted > 0 {
-			d.Ref = ref
-		}
-		return m.offerSoon(d)
-	})
-	if err != nil && m.ctx.Err() == nil {
-		m.s.cfg.Logger.Warn("retained messages could not be read for a session", "client", m.in.Key.Client, "error", err)
-	}
-}
-
-// offerSoon waits for credit, and offers; false when the member is gone.
-func (m *member) offerSoon(d device.TopicDelivery) bool {
-	defer context.AfterFunc(m.ctx, func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.more.Broadcast()
-	})()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for d.Granted > 0 && m.credit == 0 && !m.gone && m.ctx.Err() == nil {
-		m.more.Wait()
-	}
-	if m.gone || m.ctx.Err() != nil {
-		return false
-	}
-	if d.Granted > 0 {
-		m.credit--
-	}
-	m.offer(d)
-	return true
 }

@@ -71,11 +71,16 @@ type Log interface {
 
 	// Retain makes p the retained message of its topic, until it expires, or takes
 	// away what is there when p has no payload. done is as in Append.
-	Retain(p *device.Publication, done func(error)) error
+	Retain(p *device.Publication, done func(seq uint64, err error)) error
 
-	// Retained calls each with the retained messages that a filter takes, until
-	// it answers false; with all that were there when it was called.
-	Retained(ctx context.Context, tenant, filter string, each func(device.Ref, *device.Publication) bool) error
+	// LastRetained is where the newest message stands that was retained, or taken
+	// away a short time ago, on a topic that a filter takes; 0 for none.
+	LastRetained(ctx context.Context, tenant, filter string) (uint64, error)
+
+	// Retained calls each with the retained messages that a filter takes and that
+	// stand at most at last, until it answers false; with all that were there when it
+	// was called.
+	Retained(ctx context.Context, tenant, filter string, last uint64, each func(device.Ref, *device.Publication) bool) error
 }
 
 // Sessions is the records of sessions that outlive their connection, and of wills.

@@ -86,25 +86,23 @@ func (m *member) Subscribe(ctx context.Context, want device.Subscription) (repla
 	if old == nil && n >= m.s.cfg.MaxSubscriptions {
 		return nil, device.Errorf(device.Busy, "session has %d subscriptions already", n)
 	}
-	if err := m.put(ctx, want, old, true); err != nil {
-		return nil, err
-	}
+	sub := &subscription{Subscription: want, member: m}
 	if shared || want.Retained == device.RetainedNever || want.Retained == device.RetainedIfNew && old != nil {
-		return func() {}, nil
+		return func() {}, m.put(ctx, sub, old, true)
 	}
-	return func() { m.replay(want) }, nil
+	return m.putAndReplay(ctx, sub, old)
 }
 
 // put enters a subscription in the tree, in the place of old, and makes what
 // feeds it run. A fresh one takes nothing that is stored already.
-func (m *member) put(ctx context.Context, want device.Subscription, old *subscription, fresh bool) error {
-	sub := &subscription{Subscription: want, member: m}
-	if g, shared := want.Group(m.tenant.name); shared {
+func (m *member) put(ctx context.Context, sub, old *subscription, fresh bool) error {
+	if g, shared := sub.Group(m.tenant.name); shared {
 		return m.putShared(ctx, g, sub, old)
 	}
 	if old != nil {
 		sub.since = old.since
-	} else if err := m.s.supply(ctx, m.tenant, want.Filter); err != nil {
+		sub.replay.inherit(&old.replay)
+	} else if err := m.s.supply(ctx, m.tenant, sub.Filter); err != nil {
 		return err
 	}
 	for src, f := range m.s.feeds {
@@ -113,7 +111,7 @@ func (m *member) put(ctx context.Context, want device.Subscription, old *subscri
 		}
 	}
 	m.mu.Lock()
-	m.subs[want.Filter] = sub
+	m.subs[sub.Filter] = sub
 	m.single.Store(len(m.subs) == 1)
 	for src, f := range m.s.feeds {
 		if l := &m.lines[src]; f != nil && !l.behind && len(l.queue) == 0 {
@@ -168,6 +166,10 @@ func (s *Service) spare(t *tenant, filter string) {
 func (m *member) Unsubscribe(filter string) bool {
 	m.asking.Lock()
 	defer m.asking.Unlock()
+	return m.withdraw(filter)
+}
+
+func (m *member) withdraw(filter string) bool {
 	m.mu.Lock()
 	sub := m.subs[filter]
 	delete(m.subs, filter)
@@ -238,7 +240,7 @@ func (m *member) offer(d device.TopicDelivery) {
 func (m *member) delivery(ref device.Ref, p *device.Publication, subs []*subscription) (device.TopicDelivery, bool) {
 	d := device.TopicDelivery{Publication: p, Granted: -1}
 	for _, sub := range subs {
-		if sub.NoLocal && p.Sender == m.in.Key || ref.Seq != 0 && ref.Seq <= sub.since[ref.Source] {
+		if sub.NoLocal && p.Sender == m.in.Key || ref.Seq != 0 && ref.Seq <= sub.since[ref.Source] || sub.replay.brings(p) {
 			continue
 		}
 		d.Granted = max(d.Granted, min(p.QoS, sub.QoS))

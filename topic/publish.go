@@ -2,7 +2,6 @@ package topic
 
 import (
 	"context"
-	"sync"
 
 	"github.com/tributary-iot/tributary/device"
 )
@@ -10,22 +9,6 @@ import (
 // Publish implements adapters.Topics.
 func (s *Service) Publish(p *device.Publication, done func(error)) error {
 	s.metrics.published[p.QoS].Inc()
-	if !p.Retain {
-		return s.pass(p, done)
-	}
-	// Both are under way at once, in the order of their publisher.
-	both := &pair{left: 2, done: done}
-	if err := s.log.Retain(p, both.finished); err != nil {
-		return err
-	}
-	if err := s.pass(p, both.finished); err != nil {
-		both.finished(err)
-	}
-	return nil
-}
-
-// pass hands p on, without what is retained.
-func (s *Service) pass(p *device.Publication, done func(error)) error {
 	if p.QoS > 0 {
 		return s.log.Append(p, func(_ uint64, err error) { done(err) })
 	}
@@ -46,32 +29,11 @@ func (s *Service) Published(ctx context.Context, src device.Source, tenant, topi
 }
 
 // Retain implements adapters.Topics.
-func (s *Service) Retain(p *device.Publication, done func(error)) error {
+func (s *Service) Retain(p *device.Publication, done func(uint64, error)) error {
 	return s.log.Retain(p, done)
 }
 
 // Send implements adapters.Topics.
 func (s *Service) Send(ctx context.Context, c device.Command) (device.CommandRecord, error) {
 	return s.commands.Send(ctx, c)
-}
-
-// pair is done when both its halves are.
-type pair struct {
-	mu   sync.Mutex
-	left int
-	err  error
-	done func(error)
-}
-
-func (p *pair) finished(err error) {
-	p.mu.Lock()
-	p.left--
-	if p.err == nil {
-		p.err = err
-	}
-	left, err := p.left, p.err
-	p.mu.Unlock()
-	if left == 0 {
-		p.done(err)
-	}
 }

@@ -212,7 +212,7 @@ func (m *member) resume(ctx context.Context, r *device.SessionRecord) error {
 		m.mu.Lock()
 		old := m.subs[sub.Filter] // of a try before this one
 		m.mu.Unlock()
-		if err := m.put(ctx, sub, old, false); err != nil {
+		if err := m.put(ctx, &subscription{Subscription: sub, member: m}, old, false); err != nil {
 			return err
 		}
 	}

@@ -19,6 +19,11 @@ const patience = 20 * time.Second
 func serve(t testing.TB, cfg Config) (*Service, *topictest.Log) {
 	t.Helper()
 	log := &topictest.Log{}
+	return serveOn(t, cfg, log), log
+}
+
+func serveOn(t testing.TB, cfg Config, log Log) *Service {
+	t.Helper()
 	s, err := New(cfg, log, (&topictest.Records{}).Node("n"), &topictest.Commands{})
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +35,7 @@ func serve(t testing.TB, cfg Config) (*Service, *topictest.Log) {
 			t.Error(err)
 		}
 	})
-	return s, log
+	return s
 }
 
 // reader is a session that keeps what it is offered.
@@ -105,6 +110,25 @@ func text(topic string, qos int, payload string) *device.Publication {
 }
 
 func publish(t testing.TB, s *Service, p *device.Publication) {
+	t.Helper()
+	if p.Retain {
+		retain(t, s, p)
+	}
+	publishOnly(t, s, p)
+}
+
+func retain(t testing.TB, s *Service, p *device.Publication) {
+	t.Helper()
+	done := make(chan error, 1)
+	if err := s.Retain(p, func(kept uint64, err error) { p.Kept = kept; done <- err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func publishOnly(t testing.TB, s *Service, p *device.Publication) {
 	t.Helper()
 	done := make(chan error, 1)
 	if err := s.Publish(p, func(err error) { done <- err }); err != nil {

@@ -14,6 +14,7 @@ type subscription struct {
 	member *member
 	share  *share          // of a shared one, which is in no tree
 	since  [sources]uint64 // nothing at or before it is this subscription's
+	replay replay          // of retained messages
 }
 
 // tree finds the subscriptions that take a topic: a level of a filter is a step

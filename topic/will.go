@@ -1,6 +1,7 @@
 package topic
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -231,6 +232,7 @@ func (s *Service) settle(ctx context.Context, key device.SessionKey, seen row) {
 }
 
 // publishWill publishes a will, and waits a little for it to be stored; nil is none.
+// One that cannot be retained is published all the same.
 func (s *Service) publishWill(w *device.Will) {
 	if w == nil {
 		return
@@ -241,18 +243,34 @@ func (s *Service) publishWill(w *device.Will) {
 		p.Expires = p.At.Add(w.Expires.Sub(w.At))
 	}
 	s.metrics.wills.Inc()
-	done := make(chan error, 1)
-	err := s.Publish(&p, func(err error) { done <- err })
-	if err == nil {
-		limit := time.NewTimer(s.cfg.Timeout)
-		defer limit.Stop()
-		select {
-		case err = <-done:
-		case <-limit.C:
-			err = device.Errorf(device.Unavailable, "not stored in time")
-		}
+	var lost error
+	if p.Retain {
+		p.Kept, lost = s.await(func(done func(uint64, error)) error { return s.log.Retain(&p, done) })
 	}
-	if err != nil {
+	_, err := s.await(func(done func(uint64, error)) error {
+		return s.Publish(&p, func(err error) { done(0, err) })
+	})
+	if err = cmp.Or(err, lost); err != nil {
 		s.cfg.Logger.Warn("a will may not have been published", "client", w.Sender.Client, w.Sender.Principal.Log(), "error", err)
+	}
+}
+
+// await waits for what begin is to tell, at most the time an operation may take.
+func (s *Service) await(begin func(done func(uint64, error)) error) (uint64, error) {
+	type fate struct {
+		seq uint64
+		err error
+	}
+	told := make(chan fate, 1)
+	if err := begin(func(seq uint64, err error) { told <- fate{seq, err} }); err != nil {
+		return 0, err
+	}
+	limit := time.NewTimer(s.cfg.Timeout)
+	defer limit.Stop()
+	select {
+	case f := <-told:
+		return f.seq, f.err
+	case <-limit.C:
+		return 0, device.Errorf(device.Unavailable, "not stored in time")
 	}
 }

@@ -16,7 +16,7 @@ type window struct {
 
 	received map[uint16]*incoming // QoS 2, not released by the client; nil until the first
 	deciding int                  // of them, those in the queue
-	turns    []func()             // see inTurn
+	turns    turns
 }
 
 // pending is one message on its way to the house. They are pooled, and done is

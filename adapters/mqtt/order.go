@@ -67,35 +67,3 @@ func (s *session) send1(c device.Command, answer *device.Publication) error {
 		return device.Wrap(device.Unavailable, "the command's id could not be published in time", ctx.Err())
 	}
 }
-
-// takesTurns reports whether something given to inTurn is not done yet.
-func (s *session) takesTurns() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.turns) > 0
-}
-
-// inTurn runs f after what was given to it before, elsewhere: the commands of
-// a connection are made in the order in which they came.
-func (s *session) inTurn(f func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.turns = append(s.turns, f)
-	if len(s.turns) > 1 {
-		return
-	}
-	s.srv.background(func() {
-		for next := f; next != nil; {
-			next()
-			s.mu.Lock()
-			s.turns = s.turns[1:]
-			next = nil
-			if len(s.turns) > 0 {
-				next = s.turns[0]
-			} else {
-				s.turns = nil
-			}
-			s.mu.Unlock()
-		}
-	})
-}

@@ -2,8 +2,6 @@ package mqtt
 
 import (
 	"bytes"
-	"cmp"
-	"sync"
 	"time"
 
 	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
@@ -159,46 +157,22 @@ func (s *session) telemetry(p *packet.Publish, r route, a *pending) error {
 	if len(m.Measurements) == 0 {
 		s.srv.metrics.unread.Inc()
 	}
-	if p.Retain && s.srv.cfg.Topics != nil {
-		return s.retainedTelemetry(m, p, r, a)
+	retain := p.Retain && s.srv.cfg.Topics != nil
+	if !retain && s.straight(a) {
+		return s.srv.gate.Submit(m, a.done)
 	}
-	if a.twice {
-		return s.unlessPublished(a, device.SourceTelemetry, telemetryTopic(r), m.Key, a.done, func() error { return s.srv.gate.Submit(m, a.done) })
-	}
-	return s.srv.gate.Submit(m, a.done)
-}
-
-// retainedTelemetry keeps a message as the last of its topic, too.
-func (s *session) retainedTelemetry(m *device.Message, p *packet.Publish, r route, a *pending) error {
-	kept, err := s.publication(telemetryTopic(r), p.QoS, true, a.payload, p.Properties)
-	if err != nil {
-		return err
-	}
-	both := whenBoth(a.done)
-	if err := s.srv.cfg.Topics.Retain(kept, both); err != nil {
-		return err
-	}
-	if err := s.unlessPublished(a, device.SourceTelemetry, kept.Topic, m.Key, both, func() error { return s.srv.gate.Submit(m, both) }); err != nil {
-		both(err)
-	}
-	return nil
-}
-
-// whenBoth calls done at its second call, with the first error.
-func whenBoth(done func(error)) func(error) {
-	var mu sync.Mutex
-	var first error
-	calls := 0
-	return func(err error) {
-		mu.Lock()
-		first = cmp.Or(first, err)
-		calls++
-		n, err := calls, first
-		mu.Unlock()
-		if n == 2 {
-			done(err)
+	to := passing{src: device.SourceTelemetry, topic: telemetryTopic(r), mark: m.Key}
+	if retain {
+		var err error
+		if to.retained, err = s.publication(to.topic, p.QoS, true, a.payload, p.Properties); err != nil {
+			return err
 		}
 	}
+	s.passInTurn(a, to, func(kept uint64) error {
+		m.Kept = kept
+		return s.srv.gate.Submit(m, a.done)
+	})
+	return nil
 }
 
 // telemetryTopic is where a message is seen, whatever form its topic had.

@@ -75,32 +75,6 @@ func sourceOf(k kind) device.Source {
 	return device.SourceTopics
 }
 
-// unlessPublished publishes a message, unless it is one of an earlier connection
-// that was published there: nobody knows what became of those. What came after
-// one that is looked for waits for it (4.6).
-func (s *session) unlessPublished(a *pending, src device.Source, topic, mark string, done func(error), publish func() error) error {
-	if !a.again && (!a.twice || !s.takesTurns()) {
-		return publish()
-	}
-	again, after := a.again, a.after
-	s.inTurn(func() {
-		ctx, cancel := context.WithTimeout(s.srv.ctx, s.srv.cfg.ConnectTimeout)
-		defer cancel()
-		var found bool
-		var err error
-		if again {
-			found, err = s.srv.cfg.Topics.Published(ctx, src, s.who.ID.Tenant, topic, mark, after)
-		}
-		if err == nil && !found {
-			if err = publish(); err == nil {
-				return // done tells
-			}
-		}
-		done(err)
-	})
-	return nil
-}
-
 // received2 notes what came of a QoS 2 message. One that is refused for good
 // frees its identifier; of one whose fate is not known it stays taken. The lock
 // is held.

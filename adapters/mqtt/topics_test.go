@@ -486,3 +486,33 @@ func TestRetained(t *testing.T) {
 		last.wantSilence()
 	})
 }
+
+// TestInOrderAfterRetained: a message is published once it is retained, and what its
+// sender published next comes next (4.6); of telemetry, too.
+func TestInOrderAfterRetained(t *testing.T) {
+	both(t, func(t *testing.T, v packet.Version) {
+		s := serveTopics(t, mqtt.Config{}, &adaptertest.Gate{})
+		there, pub := join(t, s.Server, v, "there"), join(t, s.Server, v, "dev1")
+		there.subscribe("dev1/state", 1)
+		const messages = 40
+		for i := range uint16(messages) {
+			for n, topic := range []string{"dev1/state", "dev1/telemetry"} {
+				m := message(2*i+uint16(n)+1, 1, topic, fmt.Sprint(i))
+				m.Retain = i%2 == 0
+				pub.send(m)
+			}
+		}
+		for i := range uint16(2 * messages) {
+			pub.wantAck(i+1, packet.Success)
+		}
+		for i := range messages {
+			m := there.wantMessage("dev1/state", fmt.Sprint(i), 1)
+			there.send(&packet.Ack{Kind: packet.PUBACK, ID: m.ID})
+		}
+		for i, m := range s.gate.Stored() {
+			if string(m.Payload) != fmt.Sprint(i) || (m.Kept != 0) != (i%2 == 0) {
+				t.Fatalf("%q, retained at %d, was stored in place %d", m.Payload, m.Kept, i)
+			}
+		}
+	})
+}

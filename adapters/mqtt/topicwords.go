@@ -110,5 +110,16 @@ func (s *session) publishOwn(p *packet.Publish, r route, a *pending) error {
 	}
 	a.contentType = m.ContentType
 	m.Mark = a.mark
-	return s.unlessPublished(a, device.SourceTopics, r.topic, m.Mark, a.done, func() error { return s.srv.cfg.Topics.Publish(m, a.done) })
+	if !p.Retain && s.straight(a) {
+		return s.srv.cfg.Topics.Publish(m, a.done)
+	}
+	to := passing{src: device.SourceTopics, topic: r.topic, mark: m.Mark}
+	if p.Retain {
+		to.retained = m
+	}
+	s.passInTurn(a, to, func(kept uint64) error {
+		m.Kept = kept
+		return s.srv.cfg.Topics.Publish(m, a.done)
+	})
+	return nil
 }

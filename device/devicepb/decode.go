@@ -98,6 +98,10 @@ func (d *messageDecoder) field(f *field) error {
 		return f.text(new(string), "position")
 	case 15:
 		return new(stamp).read(f)
+	case 16:
+		if f.typ == protowire.VarintType {
+			m.Kept = f.num64
+		}
 	}
 	return nil
 }

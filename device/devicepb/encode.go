@@ -61,6 +61,10 @@ func AppendMessage(dst []byte, m *device.Message) []byte {
 	for i := range m.Measurements {
 		dst = appendMeasurement(dst, &m.Measurements[i], own)
 	}
+	if m.Kept != 0 {
+		dst = protowire.AppendTag(dst, 16, protowire.VarintType)
+		dst = protowire.AppendVarint(dst, m.Kept)
+	}
 	return dst
 }
 

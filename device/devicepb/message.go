@@ -15,7 +15,7 @@ import (
 func StoredToProto(s *device.Stored) *pb.Message {
 	out := MessageToProto(&s.Message)
 	out.Position = EncodePosition(s.Position)
-	out.StoredAt = timestamp(s.StoredAt)
+	out.StoredAt, out.Kept = timestamp(s.StoredAt), 0
 	return out
 }
 
@@ -24,7 +24,7 @@ func MessageToProto(m *device.Message) *pb.Message {
 	out := &pb.Message{
 		Tenant: valid(m.Tenant), Device: valid(m.Device), Via: valid(m.Via), Channel: valid(m.Channel),
 		Key: valid(m.Key), Protocol: valid(string(m.Protocol)), Qos: uint32(m.QoS), ContentType: valid(m.ContentType),
-		CreatedAt: timestamp(m.CreatedAt), ReceivedAt: timestamp(m.ReceivedAt), Payload: m.Payload,
+		CreatedAt: timestamp(m.CreatedAt), ReceivedAt: timestamp(m.ReceivedAt), Payload: m.Payload, Kept: m.Kept,
 	}
 	if len(m.Properties) > 0 {
 		out.Properties = make(map[string]string, len(m.Properties))
@@ -77,7 +77,7 @@ func MessageFromProto(in *pb.Message) *device.Message {
 		Tenant: in.GetTenant(), Device: in.GetDevice(), Via: in.GetVia(), Channel: in.GetChannel(),
 		Key: in.GetKey(), Protocol: device.Protocol(in.GetProtocol()), QoS: int(in.GetQos()), ContentType: in.GetContentType(),
 		CreatedAt: goTime(in.GetCreatedAt()), ReceivedAt: goTime(in.GetReceivedAt()),
-		Properties: in.GetProperties(), Payload: in.GetPayload(),
+		Properties: in.GetProperties(), Payload: in.GetPayload(), Kept: in.GetKept(),
 	}
 	own := messageTime(out)
 	for _, x := range in.GetMeasurements() {

@@ -21,6 +21,7 @@ func messages() map[string]*device.Message {
 	return map[string]*device.Message{
 		"empty":  {},
 		"plain":  plain(),
+		"kept":   {Tenant: "t", Device: "d", Kept: 1 << 60},
 		"epoch":  {Tenant: "t", Device: "d", ReceivedAt: time.Unix(0, 0).UTC()},
 		"before": {Tenant: "t", Device: "d", ReceivedAt: time.Unix(-12345, 678).UTC()},
 		"long": {Tenant: "t", Device: strings.Repeat("d", 128), Properties: map[string]string{strings.Repeat("k", 200): strings.Repeat("v", 20000)},

@@ -30,7 +30,7 @@ func publicationToProto(p *device.Publication) *pb.Publication {
 	out := &pb.Publication{
 		Tenant: valid(p.Tenant), Topic: valid(p.Topic), Sender: keyToProto(p.Sender), Mark: valid(p.Mark), Qos: uint32(p.QoS), Retain: p.Retain,
 		Payload: p.Payload, Text: p.Text, ContentType: valid(p.ContentType), ResponseTopic: valid(p.ResponseTopic),
-		Correlation: []byte(p.Correlation), Expires: timestamp(p.Expires), At: timestamp(p.At),
+		Correlation: []byte(p.Correlation), Expires: timestamp(p.Expires), At: timestamp(p.At), Kept: p.Kept,
 	}
 	for _, x := range p.Properties {
 		out.Properties = append(out.Properties, &pb.UserProperty{Name: valid(x.Name), Value: valid(x.Value)})
@@ -42,7 +42,7 @@ func publicationFromProto(in *pb.Publication) *device.Publication {
 	out := &device.Publication{
 		Tenant: in.GetTenant(), Topic: in.GetTopic(), Sender: keyFromProto(in.GetSender()), Mark: in.GetMark(), QoS: int(min(in.GetQos(), 2)), Retain: in.GetRetain(),
 		Payload: in.GetPayload(), Text: in.GetText(), ContentType: in.GetContentType(), ResponseTopic: in.GetResponseTopic(),
-		Correlation: string(in.GetCorrelation()), Expires: goTime(in.GetExpires()), At: goTime(in.GetAt()),
+		Correlation: string(in.GetCorrelation()), Expires: goTime(in.GetExpires()), At: goTime(in.GetAt()), Kept: in.GetKept(),
 	}
 	for _, x := range in.GetProperties() {
 		out.Properties = append(out.Properties, device.Property{Name: x.GetName(), Value: x.GetValue()})

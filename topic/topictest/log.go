@@ -182,7 +182,7 @@ func (l *Log) Get(_ context.Context, ref device.Ref) (*device.Publication, error
 }
 
 // Retain implements topic.Log.
-func (l *Log) Retain(p *device.Publication, done func(error)) error {
+func (l *Log) Retain(p *device.Publication, done func(uint64, error)) error {
 	if err := p.Validate(); err != nil {
 		return err
 	}
@@ -190,20 +190,33 @@ func (l *Log) Retain(p *device.Publication, done func(error)) error {
 	defer l.mu.Unlock()
 	l.retained = slices.DeleteFunc(l.retained, func(a device.Arrival) bool { return a.Tenant == p.Tenant && a.Topic == p.Topic })
 	if l.nextKept++; len(p.Payload) > 0 {
-		l.retained = append(l.retained, arrival(device.SourceRetained, l.nextKept, p))
+		as := *p // who retained it publishes it next, and says so in it
+		l.retained = append(l.retained, arrival(device.SourceRetained, l.nextKept, &as))
 	}
-	go done(nil)
+	go done(l.nextKept, nil)
 	return nil
 }
 
+// LastRetained implements topic.Log.
+func (l *Log) LastRetained(_ context.Context, tenant, filter string) (last uint64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range l.retained {
+		if a.Tenant == tenant && device.FilterMatches(filter, a.Topic) {
+			last = a.Seq // they are in order
+		}
+	}
+	return last, nil
+}
+
 // Retained implements topic.Log.
-func (l *Log) Retained(_ context.Context, tenant, filter string, each func(device.Ref, *device.Publication) bool) error {
+func (l *Log) Retained(_ context.Context, tenant, filter string, last uint64, each func(device.Ref, *device.Publication) bool) error {
 	l.mu.Lock()
 	all := slices.Clone(l.retained)
 	l.mu.Unlock()
 	for _, a := range all {
 		p, _ := a.Open()
-		if a.Tenant == tenant && device.FilterMatches(filter, a.Topic) && !p.Expired(time.Now()) && !each(a.Ref, p) {
+		if a.Seq <= last && a.Tenant == tenant && device.FilterMatches(filter, a.Topic) && !p.Expired(time.Now()) && !each(a.Ref, p) {
 			return nil
 		}
 	}

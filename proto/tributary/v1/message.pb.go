@@ -52,8 +52,11 @@ type Message struct {
 	Measurements []*Measurement `protobuf:"bytes,13,rep,name=measurements,proto3" json:"measurements,omitempty"`
 	// Set in API answers only: where the message stands, as an opaque token to
 	// resume from, and the stream's clock.
-	Position      string                 `protobuf:"bytes,14,opt,name=position,proto3" json:"position,omitempty"`
-	StoredAt      *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=stored_at,json=storedAt,proto3" json:"stored_at,omitempty"`
+	Position string                 `protobuf:"bytes,14,opt,name=position,proto3" json:"position,omitempty"`
+	StoredAt *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=stored_at,json=storedAt,proto3" json:"stored_at,omitempty"`
+	// In the stream only: the message's sequence in RETAINED, if it was made its topic's
+	// retained message before it was published.
+	Kept          uint64 `protobuf:"varint,16,opt,name=kept,proto3" json:"kept,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -191,6 +194,13 @@ func (x *Message) GetStoredAt() *timestamppb.Timestamp {
 		return x.StoredAt
 	}
 	return nil
+}
+
+func (x *Message) GetKept() uint64 {
+	if x != nil {
+		return x.Kept
+	}
+	return 0
 }
 
 // Measurement is one typed value read out of a payload.
@@ -356,7 +366,7 @@ var File_tributary_v1_message_proto protoreflect.FileDescriptor
 
 const file_tributary_v1_message_proto_rawDesc = "" +
 	"\n" +
-	"\x1atributary/v1/message.proto\x12\ftributary.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x04\n" +
+	"\x1atributary/v1/message.proto\x12\ftributary.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x05\n" +
 	"\aMessage\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x10\n" +
@@ -377,7 +387,8 @@ const file_tributary_v1_message_proto_rawDesc = "" +
 	"\apayload\x18\f \x01(\fR\apayload\x12=\n" +
 	"\fmeasurements\x18\r \x03(\v2\x19.tributary.v1.MeasurementR\fmeasurements\x12\x1a\n" +
 	"\bposition\x18\x0e \x01(\tR\bposition\x127\n" +
-	"\tstored_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\bstoredAt\x1a=\n" +
+	"\tstored_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\bstoredAt\x12\x12\n" +
+	"\x04kept\x18\x10 \x01(\x04R\x04kept\x1a=\n" +
 	"\x0fPropertiesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9b\x02\n" +

@@ -42,9 +42,12 @@ type Publication struct {
 	ResponseTopic string `protobuf:"bytes,10,opt,name=response_topic,json=responseTopic,proto3" json:"response_topic,omitempty"`
 	Correlation   []byte `protobuf:"bytes,11,opt,name=correlation,proto3" json:"correlation,omitempty"`
 	// In order; names may repeat.
-	Properties    []*UserProperty        `protobuf:"bytes,12,rep,name=properties,proto3" json:"properties,omitempty"`
-	Expires       *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=expires,proto3" json:"expires,omitempty"`
-	At            *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=at,proto3" json:"at,omitempty"`
+	Properties []*UserProperty        `protobuf:"bytes,12,rep,name=properties,proto3" json:"properties,omitempty"`
+	Expires    *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=expires,proto3" json:"expires,omitempty"`
+	At         *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=at,proto3" json:"at,omitempty"`
+	// Its sequence in RETAINED, if it was made its topic's retained message before it
+	// was published; who got it from there is not to get it again.
+	Kept          uint64 `protobuf:"varint,15,opt,name=kept,proto3" json:"kept,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -175,6 +178,13 @@ func (x *Publication) GetAt() *timestamppb.Timestamp {
 		return x.At
 	}
 	return nil
+}
+
+func (x *Publication) GetKept() uint64 {
+	if x != nil {
+		return x.Kept
+	}
+	return 0
 }
 
 // UserProperty is a name with a value.
@@ -817,7 +827,7 @@ var File_tributary_v1_topic_proto protoreflect.FileDescriptor
 
 const file_tributary_v1_topic_proto_rawDesc = "" +
 	"\n" +
-	"\x18tributary/v1/topic.proto\x12\ftributary.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x03\n" +
+	"\x18tributary/v1/topic.proto\x12\ftributary.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf7\x03\n" +
 	"\vPublication\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x120\n" +
@@ -835,7 +845,8 @@ const file_tributary_v1_topic_proto_rawDesc = "" +
 	"properties\x18\f \x03(\v2\x1a.tributary.v1.UserPropertyR\n" +
 	"properties\x124\n" +
 	"\aexpires\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12*\n" +
-	"\x02at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"8\n" +
+	"\x02at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
+	"\x04kept\x18\x0f \x01(\x04R\x04kept\"8\n" +
 	"\fUserProperty\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"Z\n" +
