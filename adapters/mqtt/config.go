@@ -29,7 +29,7 @@ type Config struct {
 	Elsewhere        func(door string) string // where another server's door of that name (mqtt, mqtts) is reached, for clients we have to send away; "" when nobody knows. Nil: nobody does
 	ConnectTimeout   time.Duration            // from accept to CONNECT, and for authentication; default 10 s
 	MaxKeepAlive     time.Duration            // longest keep-alive of a MQTT 5 client, up to 65535 s; default 10 min
-	ParkAfter        time.Duration            // a plain connection silent for so long waits without a goroutine and a buffer; default 5 s, negative never
+	ParkAfter        time.Duration            // a plain connection silent for so long waits without a goroutine and a buffer, one that came, subscribed or sent a ping at once; default 5 s, negative never
 	WriteTimeout     time.Duration            // for a peer to take 64 KiB, before it is cut; default 10 s
 
 	Logger     *slog.Logger          // nil discards

@@ -57,17 +57,52 @@ func (s *session) look(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.cause != nil || !s.parks || s.reads == 0:
+	case s.cause != nil || !s.parks:
 	case s.parked:
 		if s.keepAlive > 0 && now.Sub(s.armed) > s.patience() {
 			s.endLocked(errSilent)
 		}
-	case s.reads != s.seen:
+	case s.reads == 0 || s.reads != s.seen:
 		s.seen = s.reads
 	case !s.roused:
 		s.roused = true
 		_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // long past
 	}
+}
+
+// isQuiet reports whether a client that has said p often says nothing more for a
+// long time. So does one whose CONNECT was accepted.
+func isQuiet(p packet.Packet) bool {
+	switch p.(type) {
+	case *packet.Subscribe, *packet.Unsubscribe, packet.Pingreq:
+		return true
+	}
+	return false
+}
+
+// settle gives up the goroutine at once, because the client is not expected to go
+// on soon. A fleet that comes in at once would else have a goroutine for each of
+// its connections until they are looked at.
+func (s *session) settle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cause != nil || !s.parks || !s.parkLocked() {
+		return false
+	}
+	s.armed = time.Now()
+	return true
+}
+
+// parkLocked gives up goroutine, reader and deadline, unless something was read
+// already: then all is as it was.
+func (s *session) parkLocked() bool {
+	if s.reader.Buffered() > 0 || !s.srv.lot.Park(s.conn, s) {
+		return false
+	}
+	_ = s.conn.SetReadDeadline(time.Time{})
+	s.reader, s.parked, s.roused = nil, true, false
+	s.srv.metrics.parked.Inc()
+	return true
 }
 
 // park gives up the goroutine, if its read was ended for that; nil when it was
@@ -80,14 +115,9 @@ func (s *session) park() error {
 		return s.cause
 	}
 	s.roused = false
-	reader := s.reader
-	s.reader = nil
-	if reader.Buffered() == 0 && s.srv.lot.Park(s.conn, s) {
-		s.parked = true
-		s.srv.metrics.parked.Inc()
+	if s.parkLocked() {
 		return errParked
 	}
-	s.reader = reader
 	var deadline time.Time
 	if s.keepAlive > 0 {
 		deadline = s.armed.Add(s.patience())
@@ -114,15 +144,11 @@ func (s *session) unpark() {
 	}
 }
 
-// resume makes a session that was parked ready to read: the deadline it had is
-// past, because its last read was ended.
+// resume makes a session that was parked ready to read.
 func (s *session) resume() error {
 	s.reader = packet.NewReader(s.conn, s.version, s.srv.cfg.maxPacket())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cause != nil {
-		return s.cause
-	}
-	s.armed = time.Time{}
-	return s.conn.SetReadDeadline(time.Time{})
+	s.armed = time.Time{} // parking took the deadline
+	return s.cause
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -37,6 +38,28 @@ func TestIdleConnectionsNeedNoGoroutine(t *testing.T) {
 		p.conn.Close()
 	}
 	poll(t, "those that left are gone", func() bool { return gathered(t, reg, "tributary_mqtt_connections") == n/2 })
+}
+
+// TestParkedAtOnce: nobody waits for a look to be parked who connected, subscribed
+// or sent a ping, and whoever published is waited for.
+func TestParkedAtOnce(t *testing.T) {
+	both(t, func(t *testing.T, v packet.Version) {
+		reg := prometheus.NewRegistry()
+		s := serve(t, mqtt.Config{Registerer: reg, ParkAfter: time.Hour}, &adaptertest.Gate{})
+		parked := func() bool { return gathered(t, reg, "tributary_mqtt_parked_connections") == 1 }
+		p := join(t, s, v, "dev1")
+		poll(t, "it is parked after CONNECT", parked)
+		p.subscribe("dev1/commands/#", 1)
+		poll(t, "it is parked after SUBSCRIBE", parked)
+		p.send(packet.Pingreq{})
+		want[packet.Pingresp](p)
+		poll(t, "it is parked after PINGREQ", parked)
+		p.send(publish(7, "telemetry", "1"))
+		p.wantAck(7, packet.Success)
+		if parked() {
+			t.Error("it is parked in the midst of publishing")
+		}
+	})
 }
 
 // TestNotParkedInsideAPacket: half a packet is waited for as before, and its

@@ -110,14 +110,17 @@ func (s *session) contain(err *error) {
 // serve reads until the connection has to end and says why, or errParked.
 func (s *session) serve() (err error) {
 	defer s.contain(&err)
-	begin := s.handshake
+	begin, quiet := s.handshake, true
 	if s.joined {
-		begin = s.resume
+		begin, quiet = s.resume, false
 	}
 	if err := begin(); err != nil {
 		return err
 	}
 	for {
+		if quiet && s.settle() {
+			return errParked
+		}
 		if err := s.arm(); err != nil {
 			return err
 		}
@@ -128,6 +131,7 @@ func (s *session) serve() (err error) {
 			}
 			return err
 		}
+		quiet = isQuiet(p)
 		if err := s.handle(p); err != nil {
 			return err
 		}
