@@ -220,12 +220,7 @@ func (l Leases) ensure(ctx context.Context) error {
 func (b *Belt) ensureCounted(ctx context.Context, cfg jetstream.StreamConfig) error {
 	ctx, cancel := context.WithTimeout(ctx, makingPatience)
 	defer cancel()
-	s, err := b.js.Stream(ctx, cfg.Name)
-	if err == nil && cfg.AllowMsgTTL && !s.CachedInfo().Config.AllowMsgTTL {
-		next := s.CachedInfo().Config
-		next.AllowMsgTTL = true
-		_, err = b.js.UpdateStream(ctx, next)
-	}
+	err := b.there(ctx, cfg)
 	if err == nil || !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
 	}
@@ -266,12 +261,24 @@ func idle(ctx context.Context, ready func()) error {
 func (b *Belt) ensureDisposable(ctx context.Context, cfg jetstream.StreamConfig) error {
 	ctx, cancel := context.WithTimeout(ctx, makingPatience)
 	defer cancel()
-	_, err := b.js.Stream(ctx, cfg.Name)
+	err := b.there(ctx, cfg)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		_, err = b.js.CreateStream(ctx, cfg)
 	}
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		return nil
+	}
+	return err
+}
+
+// there answers jetstream.ErrStreamNotFound when a stream is not there. One that an
+// earlier release made may lack what its messages' lifetimes need.
+func (b *Belt) there(ctx context.Context, cfg jetstream.StreamConfig) error {
+	s, err := b.js.Stream(ctx, cfg.Name)
+	if err == nil && cfg.AllowMsgTTL && !s.CachedInfo().Config.AllowMsgTTL {
+		next := s.CachedInfo().Config
+		next.AllowMsgTTL = true
+		_, err = b.js.UpdateStream(ctx, next)
 	}
 	return err
 }

@@ -27,12 +27,13 @@ type Presence struct {
 	node   *Node
 	events *publisher
 
+	acks *inbox // of what is written on the list
+
 	mu      sync.Mutex
-	seqs    map[string]uint64 // where our open sessions stand on the list
-	created time.Time         // the list's birth, as we know it
-	lost    bool              // our sessions are to be entered again
-	looks   int               // how often the list is still to be searched for sessions of dead nodes
-	dying   map[uint64]bool   // found at the last look: they end at the next
+	created time.Time       // the list's birth, as we know it
+	lost    bool            // our sessions are to be entered again
+	looks   int             // how often the list is still to be searched for sessions of dead nodes
+	dying   map[uint64]bool // found at the last look: they end at the next
 }
 
 // afterDeath is how often the list is searched once a node has ended: what it
@@ -41,7 +42,7 @@ const afterDeath = 2
 
 // Presence makes what is missing. Close ends it.
 func (b *Belt) Presence(ctx context.Context, node *Node) (*Presence, error) {
-	p := &Presence{b: b, node: node, seqs: map[string]uint64{}, looks: afterDeath}
+	p := &Presence{b: b, node: node, looks: afterDeath}
 	node.OnGone(func(NodeInfo) { p.search(afterDeath) })
 	cfg := jetstream.StreamConfig{
 		Name: PresenceLogStream, Subjects: []string{presenceLogRoot + everything},
@@ -55,43 +56,20 @@ func (b *Belt) Presence(ctx context.Context, node *Node) (*Presence, error) {
 		return nil, err
 	}
 	var err error
+	if p.acks, err = openInbox(b.nc); err != nil {
+		return nil, fmt.Errorf("pipeline: open the list of sessions: %w", err)
+	}
 	if p.events, err = b.openPublisher(PresenceLogStream); err != nil {
+		p.acks.close()
 		return nil, err
 	}
 	return p, nil
 }
 
 // Close finishes what was begun. The presence room stops before.
-func (p *Presence) Close(ctx context.Context) error { return p.events.close(ctx) }
-
-// ensureList makes the list. One server keeps it on disk, so that it outlives a
-// restart; several keep it in their memories, which R3 on disk would sync, and
-// number its lives, as those of the leases. On disk it is numbered from 1: the
-// server's recovery counts from the last sequence it can still read to the last
-// it had, one by one, and where a power cut tore the block that would be for ever.
-func (p *Presence) ensureList(ctx context.Context) error {
-	cfg := jetstream.StreamConfig{
-		Name: PresenceStream, Subjects: []string{presenceRoot + everything}, MaxMsgsPerSubject: 1, AllowDirect: true,
-		Storage: jetstream.FileStorage, PersistMode: jetstream.AsyncPersistMode, Replicas: p.b.opts.Replicas,
-	}
-	ensure := p.b.ensureDisposable
-	if cfg.Replicas > 1 {
-		cfg.Storage, cfg.PersistMode = jetstream.MemoryStorage, jetstream.DefaultPersistMode
-		ensure = p.b.ensureCounted
-	}
-	if err := ensure(ctx, cfg); err != nil {
-		return fmt.Errorf("pipeline: stream %s: %w", cfg.Name, err)
-	}
-	s, err := p.b.js.Stream(ctx, PresenceStream)
-	if err != nil {
-		return fmt.Errorf("pipeline: stream %s: %w", cfg.Name, err)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if at := s.CachedInfo().Created; !at.Equal(p.created) {
-		p.lost, p.created = !p.created.IsZero(), at
-	}
-	return nil
+func (p *Presence) Close(ctx context.Context) error {
+	p.acks.close()
+	return p.events.close(ctx)
 }
 
 // Write implements presence.Log. A session is on the list from before its
@@ -101,103 +79,33 @@ func (p *Presence) ensureList(ctx context.Context) error {
 func (p *Presence) Write(ctx context.Context, events []device.PresenceEvent) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*p.b.opts.AckTimeout)
 	defer cancel()
-	var begun []device.PresenceEvent
-	at := map[string]int{}
-	for _, e := range events {
-		if e.Connected {
-			at[e.ID] = len(begun)
-			begun = append(begun, e)
-		} else if i, here := at[e.ID]; here {
-			begun[i] = e
-		}
-	}
-	if err := p.enter(ctx, begun); err != nil {
-		return fmt.Errorf("pipeline: list sessions: %w", err)
-	}
-	if err := p.log(ctx, events); err != nil {
-		return fmt.Errorf("pipeline: tell presence: %w", err)
-	}
-	if err := p.leave(ctx, events); err != nil {
-		return fmt.Errorf("pipeline: list sessions: %w", err)
-	}
-	return nil
-}
-
-// leave takes what has ended off the list.
-func (p *Presence) leave(ctx context.Context, events []device.PresenceEvent) error {
-	s, err := p.b.js.Stream(ctx, PresenceStream)
-	if err != nil {
+	bodies := marshalAll(events)
+	entered, left := p.entries(events, bodies)
+	if err := p.list(ctx, entered); err != nil {
 		return err
 	}
-	p.mu.Lock()
-	another := !s.CachedInfo().Created.Equal(p.created)
-	p.mu.Unlock()
-	if another { // made anew: what we know the places of is not there, and Restore enters what is open
-		return nil
+	if err := p.log(ctx, events, bodies); err != nil {
+		return err
 	}
-	for _, e := range events {
-		p.mu.Lock()
-		seq, listed := p.seqs[e.ID]
-		p.mu.Unlock()
-		if e.Connected || !listed {
-			continue
-		}
-		if err := p.strike(ctx, s, seq); err != nil {
-			return err
-		}
-		p.mu.Lock()
-		delete(p.seqs, e.ID)
-		p.mu.Unlock()
-	}
-	return nil
+	return p.list(ctx, left)
 }
 
-// enter writes sessions of ours on the list, all of them under way at once.
-func (p *Presence) enter(ctx context.Context, open []device.PresenceEvent) error {
-	incarnation := p.node.Info().Incarnation
-	futures := make([]jetstream.PubAckFuture, len(open))
-	for i := range open {
-		e := &open[i]
-		var err error
-		if futures[i], err = p.b.js.PublishAsync(presenceSubject(incarnation, e.Device, e.ID), devicepb.MarshalPresence(e)); err != nil {
-			return err
-		}
+func marshalAll(events []device.PresenceEvent) [][]byte {
+	bodies := make([][]byte, len(events))
+	for i := range events {
+		bodies[i] = devicepb.MarshalPresence(&events[i])
 	}
-	for i, f := range futures {
-		select {
-		case ack := <-f.Ok():
-			p.mu.Lock()
-			p.seqs[open[i].ID] = ack.Sequence
-			p.mu.Unlock()
-		case err := <-f.Err():
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
-// strike takes one entry off the list; what is gone already is no error.
-func (p *Presence) strike(ctx context.Context, s jetstream.Stream, seq uint64) error {
-	err := s.DeleteMsg(ctx, seq)
-	if err == nil {
-		return nil
-	}
-	if has, herr := p.b.holds(ctx, PresenceStream, seq); !has && herr == nil {
-		return nil
-	}
-	return err
+	return bodies
 }
 
 // log appends events and waits until they are durable.
-func (p *Presence) log(ctx context.Context, events []device.PresenceEvent) error {
+func (p *Presence) log(ctx context.Context, events []device.PresenceEvent, bodies [][]byte) error {
 	done := make(chan error, len(events))
+	answer := func(_ uint64, err error) { done <- err }
 	for i := range events {
-		e := &events[i]
-		err := p.events.publish(item{subject: presenceLogSubject(e.Device), body: devicepb.MarshalPresence(e), done: func(_ uint64, err error) { done <- err }})
+		err := p.events.publish(item{subject: presenceLogSubject(events[i].Device), body: bodies[i], done: answer})
 		if err != nil {
-			return err
+			return fmt.Errorf("pipeline: tell presence: %w", err)
 		}
 	}
 	var failed error
@@ -206,10 +114,13 @@ func (p *Presence) log(ctx context.Context, events []device.PresenceEvent) error
 		case err := <-done:
 			failed = errors.Join(failed, err)
 		case <-ctx.Done():
-			return ctx.Err()
+			return fmt.Errorf("pipeline: tell presence: %w", ctx.Err())
 		}
 	}
-	return failed
+	if failed != nil {
+		return fmt.Errorf("pipeline: tell presence: %w", failed)
+	}
+	return nil
 }
 
 // Restore implements presence.Log: it enters the open sessions again after the
@@ -223,13 +134,12 @@ func (p *Presence) Restore(ctx context.Context, open func() []device.PresenceEve
 	}
 	p.mu.Lock()
 	lost := p.lost
-	if lost {
-		clear(p.seqs)
-	}
 	p.mu.Unlock()
 	if lost {
 		p.b.log.Warn("the list of open sessions was lost; this node's are entered again")
-		if err := p.enter(ctx, open()); err != nil {
+		here := open()
+		entered, _ := p.entries(here, marshalAll(here))
+		if err := p.list(ctx, entered); err != nil {
 			return err
 		}
 		p.mu.Lock()
@@ -260,19 +170,23 @@ func (p *Presence) bury(ctx context.Context) error {
 	dying := p.dying
 	p.mu.Unlock()
 	found := map[uint64]bool{}
-	dead := map[uint64]device.PresenceEvent{}
+	var ends []device.PresenceEvent
+	var struck []listEntry
 	err := p.b.readSubject(ctx, PresenceStream, presenceRoot+everything, func(r raw) {
 		e, err := devicepb.UnmarshalPresence(r.body)
 		switch {
-		case err != nil || p.node.Lives(incarnationOf(r.subject)):
-		case dying[r.seq]:
-			dead[r.seq] = *e
-		default:
+		case err != nil || len(r.body) == 0 || p.node.Lives(incarnationOf(r.subject)):
+		case !dying[r.seq]:
 			found[r.seq] = true
+		default:
+			if e.Connected {
+				e.Connected, e.Reason, e.At = false, device.LeftNodeLost, time.Now().UTC()
+			}
+			ends, struck = append(ends, *e), append(struck, listEntry{subject: r.subject})
 		}
 	})
-	if err == nil {
-		err = p.endDead(ctx, dead)
+	if err == nil && len(ends) > 0 {
+		err = p.endDead(ctx, ends, struck)
 	}
 	if err != nil {
 		p.search(1) // what is dying stays so
@@ -289,29 +203,10 @@ func (p *Presence) bury(ctx context.Context) error {
 
 // endDead tells that sessions on the list have ended with their node, and takes
 // them off it.
-func (p *Presence) endDead(ctx context.Context, dead map[uint64]device.PresenceEvent) error {
-	if len(dead) == 0 {
-		return nil
-	}
-	s, err := p.b.js.Stream(ctx, PresenceStream)
-	if err != nil {
-		return fmt.Errorf("pipeline: list sessions: %w", err)
-	}
-	var ends []device.PresenceEvent
-	for _, e := range dead {
-		if e.Connected {
-			e.Connected, e.Reason, e.At = false, device.LeftNodeLost, time.Now().UTC()
-		}
-		ends = append(ends, e)
-	}
+func (p *Presence) endDead(ctx context.Context, ends []device.PresenceEvent, struck []listEntry) error {
 	p.b.log.Info("sessions of a dead node have ended", "sessions", len(ends))
-	if err := p.log(ctx, ends); err != nil {
+	if err := p.log(ctx, ends, marshalAll(ends)); err != nil {
 		return err
 	}
-	for seq := range dead {
-		if err := p.strike(ctx, s, seq); err != nil {
-			return err
-		}
-	}
-	return nil
+	return p.list(ctx, struck)
 }

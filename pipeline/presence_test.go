@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/device/devicepb"
 	"github.com/tributary-iot/tributary/pipeline/embedded"
@@ -212,5 +214,34 @@ func TestAnAnswerThatWasLostHoldsNobody(t *testing.T) {
 	w.heal()
 	eventually(t, "the list is looked after again", func() bool {
 		return p.Restore(t.Context(), func() []device.PresenceEvent { return nil }) == nil
+	})
+}
+
+// TestWhatIsStruckVanishes: a session taken off the list leaves nothing there, also on
+// a list that an earlier release made.
+func TestWhatIsStruckVanishes(t *testing.T) {
+	_, url := externalServer(t, true)
+	b := openOn(t, Options{URL: url, NodeName: "earlier"})
+	_, err := b.js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: PresenceStream, Subjects: []string{presenceRoot + everything}, MaxMsgsPerSubject: 1, AllowDirect: true,
+		PersistMode: jetstream.AsyncPersistMode,
+	})
+	must(t, err)
+	a, _ := presenceOn(t, url, "a")
+	var begins, ends []device.PresenceEvent
+	for i := range 3 * listFlight / 2 {
+		begin, end := stay(i)
+		begins, ends = append(begins, begin), append(ends, end)
+	}
+	must(t, a.Write(t.Context(), begins))
+	stays := len(begins) - 1
+	must(t, a.Write(t.Context(), ends[:stays]))
+	if listed := idsOf(t, a); listed != begins[stays].ID {
+		t.Errorf("the list says %q are open, want the last", listed)
+	}
+	eventually(t, "nothing but the open session on the list", func() bool {
+		s, err := b.js.Stream(t.Context(), PresenceStream)
+		must(t, err)
+		return s.CachedInfo().State.Msgs == 1
 	})
 }

@@ -9,8 +9,13 @@ import (
 	"github.com/tributary-iot/tributary/device"
 )
 
-// maxWrite bounds what is written at once.
-const maxWrite = 500
+// maxWrite bounds what is written at once, and gatherFor is the least time between
+// the beginnings of two writes that are not full: a write has its cost however little
+// it holds, and when many connect, more gathers for the next.
+const (
+	maxWrite  = 1000
+	gatherFor = 25 * time.Millisecond
+)
 
 // Run writes what happens until Shutdown, and then answers nil.
 func (s *Service) Run(ctx context.Context) error {
@@ -24,7 +29,8 @@ func (s *Service) Run(ctx context.Context) error {
 		batch, closing := s.take()
 		switch {
 		case len(batch) > 0:
-			if !s.write(ctx, batch) {
+			next := time.Now().Add(gatherFor)
+			if !s.write(ctx, batch) || len(batch) < maxWrite && !pause(ctx, time.Until(next)) {
 				return nil
 			}
 			continue
@@ -68,11 +74,21 @@ func (s *Service) write(ctx context.Context, batch []device.PresenceEvent) bool 
 		}
 		s.metrics.failures.Inc()
 		s.cfg.Logger.Warn("presence could not be written; trying again", "events", len(batch), "error", err)
-		select {
-		case <-time.After(s.cfg.RetryAfter):
-		case <-ctx.Done():
+		if !pause(ctx, s.cfg.RetryAfter) {
 			return false
 		}
+	}
+}
+
+// pause waits; false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
