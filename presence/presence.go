@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/internal/keyed"
 )
 
 // Log is where presence is written down.
@@ -45,22 +44,13 @@ type Service struct {
 	log     Log
 	metrics *metrics
 
-	mu       sync.Mutex
-	sessions map[*session]struct{}
-	byKey    map[device.Session][]*session // oldest first
-	queue    []device.PresenceEvent        // not written yet
-	wake     chan struct{}                 // holds one: the queue has grown
-	closing  bool
-	written  chan struct{} // closed when Run has ended
-	ran      bool
-}
-
-// session is one stay at a door of this node.
-type session struct {
-	device.PresenceEvent // its beginning
-	end                  func(device.Leaving)
-	why                  device.Leaving // the house ends it, for this; "" while it does not
-	heard                bool           // its entry came back on the list: what follows there is newer
+	mu      sync.Mutex
+	open    *keyed.Map[device.Session, Stay] // the newest of each session
+	queue   []device.PresenceEvent           // not written yet
+	wake    chan struct{}                    // holds one: the queue has grown
+	closing bool
+	written chan struct{} // closed when Run has ended
+	ran     bool
 }
 
 // New makes a Service; Run brings it to life.
@@ -84,7 +74,7 @@ func New(cfg Config, log Log) (*Service, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Service{
-		cfg: cfg, log: log, sessions: map[*session]struct{}{}, byKey: map[device.Session][]*session{},
+		cfg: cfg, log: log, open: keyed.New(func(t *Stay) device.Session { return t.who }),
 		wake: make(chan struct{}, 1), written: make(chan struct{}),
 	}
 	var err error
@@ -92,71 +82,41 @@ func New(cfg Config, log Log) (*Service, error) {
 	return s, err
 }
 
-// Connect is adapters.Gate.Connect.
-func (s *Service) Connect(who device.Session, end func(device.Leaving)) (func(device.Leaving), error) {
+// Connect enters a session, as adapters.Gate.Connect says. end is called at most
+// once. A session of nobody in particular is not entered: the answer is nil, which
+// may be left and ended like any other.
+func (s *Service) Connect(who device.Session, end func(device.Leaving)) (*Stay, error) {
 	if who.Device.Device == "" {
-		return func(device.Leaving) {}, nil
+		return nil, nil
 	}
 	if err := s.cfg.Acting(); err != nil {
 		return nil, err
 	}
-	at := time.Now().UTC()
-	t := &session{end: end, PresenceEvent: device.PresenceEvent{
-		Session: who, ID: ulid.Make().String(), Node: s.cfg.Node, Connected: true, Since: at, At: at,
-	}}
+	t := &Stay{s: s, who: who, id: ulid.Make(), since: time.Now().UnixNano(), end: end}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing || len(s.queue) >= s.cfg.MaxBehind {
 		return nil, device.Errorf(device.Unavailable, "the server takes no connections now: try again")
 	}
-	s.sessions[t] = struct{}{}
-	s.byKey[who] = append(s.byKey[who], t)
+	t.older = s.open.Get(who)
+	s.open.Put(t)
 	s.metrics.sessions.WithLabelValues(string(who.Protocol)).Inc()
-	s.tell(t.PresenceEvent)
-	var once sync.Once
-	return func(why device.Leaving) { once.Do(func() { s.leave(t, why) }) }, nil
+	s.tell(t.beginning())
+	return t, nil
 }
 
 // Attached enters a device that receives its commands through a connection
 // which is not the device's own: a gateway's, or one that open mode let in under
-// another name. The answer leaves. A device that is here itself is not entered.
-func (s *Service) Attached(who device.Session) (left func(device.Leaving)) {
+// another name. A device that is here itself is not entered: the answer is nil.
+func (s *Service) Attached(who device.Session) *Stay {
 	s.mu.Lock()
-	own := len(s.byKey[who]) > 0
+	own := s.open.Get(who) != nil
 	s.mu.Unlock()
-	if !own {
-		if left, err := s.Connect(who, func(device.Leaving) {}); err == nil {
-			return left
-		}
+	if own {
+		return nil
 	}
-	return func(device.Leaving) {}
-}
-
-// leave takes a session away; what the house ended it for counts before what
-// the door made of it.
-func (s *Service) leave(t *session, why device.Leaving) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.sessions, t)
-	rest := s.byKey[t.Session][:0:0]
-	for _, other := range s.byKey[t.Session] {
-		if other != t {
-			rest = append(rest, other)
-		}
-	}
-	if len(rest) == 0 {
-		delete(s.byKey, t.Session)
-	} else {
-		s.byKey[t.Session] = rest
-	}
-	if t.why != "" {
-		why = t.why
-	}
-	s.metrics.sessions.WithLabelValues(string(t.Protocol)).Dec()
-	s.metrics.ends.WithLabelValues(string(why)).Inc()
-	e := t.PresenceEvent
-	e.Connected, e.Reason, e.At = false, why, time.Now().UTC()
-	s.tell(e)
+	t, _ := s.Connect(who, func(device.Leaving) {}) // not to be shown ends nothing
+	return t
 }
 
 // tell queues an event for the writer; mu is held.
@@ -168,15 +128,22 @@ func (s *Service) tell(e device.PresenceEvent) {
 	}
 }
 
-// End ends the sessions of a device on this node, as when it was disabled.
-func (s *Service) End(id device.ID, why device.Leaving) {
-	var theirs []*session
-	s.mu.Lock()
-	for t := range s.sessions {
-		if t.Device == id {
-			theirs = append(theirs, t)
+// all answers the stays that are wanted; mu is held.
+func (s *Service) all(wanted func(*Stay) bool) (found []*Stay) {
+	for newest := range s.open.All() {
+		for t := newest; t != nil; t = t.older {
+			if wanted(t) {
+				found = append(found, t)
+			}
 		}
 	}
+	return found
+}
+
+// End ends the sessions of a device on this node, as when it was disabled.
+func (s *Service) End(id device.ID, why device.Leaving) {
+	s.mu.Lock()
+	theirs := s.all(func(t *Stay) bool { return t.who.Device == id })
 	s.mu.Unlock()
 	s.expel(why, theirs)
 }
@@ -184,7 +151,7 @@ func (s *Service) End(id device.ID, why device.Leaving) {
 // EndAll ends every session on this node: it has lost its place among the others.
 func (s *Service) EndAll(why device.Leaving) {
 	s.mu.Lock()
-	all := slices.Collect(maps.Keys(s.sessions))
+	all := s.all(func(*Stay) bool { return true })
 	s.mu.Unlock()
 	s.expel(why, all)
 }
@@ -195,8 +162,11 @@ func (s *Service) Moved(who device.Session) {
 	if who.Via != "" {
 		return
 	}
+	var old []*Stay
 	s.mu.Lock()
-	old := slices.Clone(s.byKey[who])
+	for t := s.open.Get(who); t != nil; t = t.older {
+		old = append(old, t)
+	}
 	s.mu.Unlock()
 	s.expel(device.LeftTakenOver, old)
 }
@@ -208,11 +178,15 @@ func (s *Service) Heard(e device.PresenceEvent, elsewhere bool) {
 	if !e.Connected || e.Protocol != device.MQTT {
 		return
 	}
-	var old []*session
+	id, err := ulid.ParseStrict(e.ID)
+	if err != nil {
+		return // not written by us
+	}
+	var old []*Stay
 	s.mu.Lock()
-	for _, t := range s.byKey[e.Session] {
+	for t := s.open.Get(e.Session); t != nil; t = t.older {
 		switch {
-		case t.ID == e.ID:
+		case t.id == id:
 			t.heard = true
 		case elsewhere && t.heard:
 			old = append(old, t)
@@ -222,29 +196,13 @@ func (s *Service) Heard(e device.PresenceEvent, elsewhere bool) {
 	s.expel(device.LeftTakenOver, old)
 }
 
-// expel ends sessions, each once.
-func (s *Service) expel(why device.Leaving, sessions []*session) {
-	s.mu.Lock()
-	var ends []func(device.Leaving)
-	for _, t := range sessions {
-		if _, open := s.sessions[t]; open && t.why == "" {
-			t.why = why
-			ends = append(ends, t.end)
-		}
-	}
-	s.mu.Unlock()
-	for _, end := range ends {
-		end(why)
-	}
-}
-
 // Open is the sessions of this node, each as its beginning.
 func (s *Service) Open() []device.PresenceEvent {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]device.PresenceEvent, 0, len(s.sessions))
-	for t := range s.sessions {
-		all = append(all, t.PresenceEvent)
+	var events []device.PresenceEvent
+	for _, t := range s.all(func(*Stay) bool { return true }) {
+		events = append(events, t.beginning())
 	}
-	return all
+	return events
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"sync"
 
 	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/command"
@@ -34,16 +33,14 @@ func (g gate) Authenticate(ctx context.Context, c device.Credential) (device.Pri
 
 // Connect implements adapters.Gate.
 func (g gate) Connect(p device.Principal, s device.Session, end func(device.Leaving)) (func(device.Leaving), error) {
-	var once sync.Once
-	endOnce := func(why device.Leaving) { once.Do(func() { end(why) }) }
-	leave, err := g.presence.Connect(s, endOnce)
+	stay, err := g.presence.Connect(s, end)
 	if err != nil {
 		return nil, err
 	}
-	release := g.registry.Hold(p, func(error) { go endOnce(device.LeftDisabled) })
+	release := g.registry.Hold(p, func(error) { go stay.End(device.LeftDisabled) })
 	return func(why device.Leaving) {
 		release()
-		leave(why)
+		stay.Leave(why)
 	}, nil
 }
 
@@ -74,6 +71,9 @@ func (g gate) Attach(ctx context.Context, s device.Session, offer func(device.De
 		return nil, err
 	}
 	held := attached{a, g.presence.Attached(s), func() {}}
+	if held.shown == nil && s.Via == "" {
+		return a, nil
+	}
 	if s.Via != "" {
 		held.release = g.registry.HoldDevice(s.Device, func(error) {
 			go func() {
@@ -85,18 +85,19 @@ func (g gate) Attach(ctx context.Context, s device.Session, offer func(device.De
 	return held, nil
 }
 
-// attached is an attachment whose device is shown as present.
+// attached is an attachment of a device that is not at the door itself: it may be
+// shown as present, and end when the device is disabled.
 type attached struct {
 	adapters.Attachment
-	left    func(device.Leaving)
-	release func() // of the device a gateway attached for
+	shown   *presence.Stay // nil: it is shown already
+	release func()         // of the device a gateway attached for
 }
 
 // Detach implements adapters.Attachment.
 func (a attached) Detach(reason string) {
 	a.release()
 	a.Attachment.Detach(reason)
-	a.left(device.LeftClosed)
+	a.shown.Leave(device.LeftClosed)
 }
 
 // Respond implements adapters.Gate.

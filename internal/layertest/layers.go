@@ -87,7 +87,7 @@ var layers = []room{
 	{path: "topic", rooms: []string{"adapters", "device", "internal/metrics"}, others: []string{prometheus}},
 	{path: "topic/topictest", rooms: []string{"adapters", "device"}, helper: true},
 	{path: "token", rooms: []string{"device", "internal/metrics"}, others: []string{prometheus}},
-	{path: "presence", rooms: []string{"device", "internal/metrics"}, others: []string{"github.com/oklog/ulid/v2", prometheus}},
+	{path: "presence", rooms: []string{"device", "internal/keyed", "internal/metrics"}, others: []string{"github.com/oklog/ulid/v2", prometheus}},
 
 	// What is kept.
 	{path: "storage", rooms: []string{"device"}},
@@ -138,6 +138,7 @@ var layers = []room{
 	{path: "internal/doorway", rooms: []string{"internal/metrics"}, others: []string{prometheus}},
 	{path: "internal/durable"},
 	{path: "internal/held"},
+	{path: "internal/keyed"},
 	{path: "internal/layertest", helper: true},
 	{path: "internal/metrics", others: []string{prometheus}},
 	{path: "internal/options", others: []string{"github.com/alecthomas/kong", "github.com/goccy/go-yaml"}},

@@ -1,0 +1,181 @@
+package presence_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/presence"
+)
+
+// log keeps in memory what is told.
+type log struct {
+	mu     sync.Mutex
+	events []device.PresenceEvent
+}
+
+func (l *log) Write(_ context.Context, events []device.PresenceEvent) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events = append(l.events, events...)
+	return nil
+}
+
+func (*log) Restore(context.Context, func() []device.PresenceEvent) error { return nil }
+
+// house is a presence room, and the reasons it gave when it ended sessions.
+type house struct {
+	t *testing.T
+	*presence.Service
+	log   log
+	mu    sync.Mutex
+	ended map[string]device.Leaving // by the name a session was entered under
+}
+
+func open(t *testing.T) *house {
+	t.Helper()
+	h := &house{t: t, ended: map[string]device.Leaving{}}
+	var err error
+	if h.Service, err = presence.New(presence.Config{Node: "here"}, &h.log); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func session(name, client string) device.Session {
+	return device.Session{Device: device.ID{Tenant: "default", Device: name}, Protocol: device.MQTT, Client: client}
+}
+
+// enter enters a session; as names it in ended.
+func (h *house) enter(as string, who device.Session) *presence.Stay {
+	h.t.Helper()
+	stay, err := h.Connect(who, func(why device.Leaving) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.ended[as] != "" {
+			h.t.Errorf("%s is ended twice", as)
+		}
+		h.ended[as] = why
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return stay
+}
+
+// here checks how many sessions are open, and who was ended for what so far.
+func (h *house) here(open int, ended map[string]device.Leaving) {
+	h.t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if got := len(h.Open()); got != open || fmt.Sprint(h.ended) != fmt.Sprint(ended) {
+		h.t.Errorf("%d sessions are open and ended are %v, want %d and %v", got, h.ended, open, ended)
+	}
+}
+
+// told ends the house and answers what it told: each event as client, and why it left.
+func (h *house) told() (all []string) {
+	h.t.Helper()
+	if err := errors.Join(h.Shutdown(h.t.Context()), h.Run(h.t.Context())); err != nil {
+		h.t.Fatal(err)
+	}
+	if _, err := h.Connect(session("late", ""), nil); device.CodeOf(err) != device.Unavailable {
+		h.t.Errorf("a session after Shutdown: %v", err)
+	}
+	for _, e := range h.log.events {
+		if e.Node != "here" || e.ID == "" || e.Since.IsZero() || e.At.Before(e.Since) || e.Connected != (e.Reason == "") {
+			h.t.Errorf("told of %+v", e)
+		}
+		all = append(all, e.Device.Device+"/"+e.Client+" "+string(e.Reason))
+	}
+	return all
+}
+
+// TestSessionsOfOneName: a session may be open several times, leave in any order, and
+// leaves once.
+func TestSessionsOfOneName(t *testing.T) {
+	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 2, 0}, {1, 0, 2}} {
+		h := open(t)
+		var stays []*presence.Stay
+		for i := range 3 {
+			stays = append(stays, h.enter(fmt.Sprint(i), session("dev1", "c")))
+		}
+		for n, i := range order {
+			h.here(3-n, nil)
+			stays[i].Leave(device.LeftClosed)
+			stays[i].Leave(device.LeftLost)
+			h.here(2-n, nil)
+		}
+		if ids := h.told(); len(ids) != 6 || ids[5] != "dev1/c closed" {
+			t.Errorf("told: %q", ids)
+		}
+	}
+}
+
+// TestTheHouseEndsSessions: each once, and its reason counts before the door's.
+func TestTheHouseEndsSessions(t *testing.T) {
+	h := open(t)
+	first, second := h.enter("first", session("dev1", "a")), h.enter("second", session("dev1", "b"))
+	other := h.enter("other", session("dev2", "a"))
+	first.End(device.LeftDisabled)
+	h.End(device.ID{Tenant: "default", Device: "dev1"}, device.LeftDrain)
+	want := map[string]device.Leaving{"first": device.LeftDisabled, "second": device.LeftDrain}
+	h.here(3, want)
+	first.Leave(device.LeftLost)
+	second.Leave(device.LeftLost)
+	second.End(device.LeftTakenOver) // it has left
+	h.here(1, want)
+	h.EndAll(device.LeftNodeLost)
+	want["other"] = device.LeftNodeLost
+	h.here(1, want)
+	other.Leave(device.LeftClosed)
+	if told := h.told(); !slices.Equal(told, []string{"dev1/a ", "dev1/b ", "dev2/a ", "dev1/a disabled", "dev1/b drain", "dev2/a node-lost"}) {
+		t.Errorf("told: %q", told)
+	}
+}
+
+// TestTakenOverElsewhere: what another node entered after ours ends ours, and only
+// once ours came back on the list.
+func TestTakenOverElsewhere(t *testing.T) {
+	h := open(t)
+	who := session("dev1", "c")
+	h.enter("old", who)
+	ours := h.Open()[0]
+	theirs := device.PresenceEvent{Session: who, ID: "01J00000000000000000000000", Node: "there", Connected: true}
+	h.Heard(theirs, true)
+	h.here(1, nil)
+	h.Heard(ours, false)
+	h.here(1, nil)
+	h.enter("new", who)
+	h.Heard(theirs, true)
+	h.here(2, map[string]device.Leaving{"old": device.LeftTakenOver})
+	h.Moved(session("dev1", "another"))
+	h.here(2, map[string]device.Leaving{"old": device.LeftTakenOver})
+	h.Moved(who)
+	h.here(2, map[string]device.Leaving{"old": device.LeftTakenOver, "new": device.LeftTakenOver})
+}
+
+// TestAttached: a device behind a gateway is shown, one that is here itself is not
+// shown twice, and nobody in particular not at all.
+func TestAttached(t *testing.T) {
+	h := open(t)
+	own := session("dev1", "c")
+	h.enter("own", own)
+	behind := session("dev2", "c")
+	behind.Via = "gateway"
+	if h.Attached(own) != nil {
+		t.Error("a device that is here itself is shown twice")
+	}
+	shown := h.Attached(behind)
+	h.here(2, nil)
+	shown.Leave(device.LeftClosed)
+	h.here(1, nil)
+	nobody := h.enter("nobody", session("", "c"))
+	nobody.End(device.LeftDrain)
+	nobody.Leave(device.LeftClosed)
+	h.here(1, nil)
+}
