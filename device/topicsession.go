@@ -31,7 +31,8 @@ type TopicDelivery struct {
 // Ref is a publication's place.
 type Ref struct {
 	Source Source
-	Seq    uint64
+	Epoch  uint64 // of the source's stream; 0: not known, or not said by the release that wrote it down
+	Seq    uint64 // 0: lost with the stream
 }
 
 // SessionState is what a door remembers of a session: what was sent and

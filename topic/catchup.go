@@ -148,7 +148,7 @@ func (m *member) caught(a device.Arrival) bool {
 		m.s.metrics.unread.Inc()
 		return true
 	}
-	d, ok := m.delivery(a.Ref, p, subs)
+	d, ok := m.delivery(m.s.feeds[a.Source].ref(a), p, subs)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	l := &m.lines[a.Source]

@@ -91,7 +91,12 @@ func (f *feed) hand(a device.Arrival) {
 		f.s.metrics.unread.Inc()
 		return
 	}
-	deliver(a.Ref, p, subs)
+	deliver(f.ref(a), p, subs)
+}
+
+// ref is a message's place in this life of the source.
+func (f *feed) ref(a device.Arrival) device.Ref {
+	return device.Ref{Source: a.Source, Epoch: f.epoch.Load(), Seq: a.Seq}
 }
 
 // deliver gives a message to the members of subscriptions, once to each.

@@ -305,6 +305,9 @@ func (m *member) drain() {
 
 // Read implements adapters.Member.
 func (m *member) Read(ctx context.Context, ref device.Ref) (*device.Publication, error) {
+	if ref.Seq == 0 {
+		return nil, device.Errorf(device.NotFound, "the message was lost with its stream")
+	}
 	return m.s.log.Get(ctx, ref)
 }
 

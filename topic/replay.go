@@ -118,7 +118,17 @@ func (m *member) undo(sub, old *subscription) {
 func (m *member) replay(sub *subscription, last uint64) {
 	defer m.s.contain("retained messages of a subscription")
 	defer sub.replay.over()
-	err := m.s.log.Retained(m.ctx, m.tenant.name, sub.Filter, last, func(ref device.Ref, p *device.Publication) bool {
+	end, err := m.s.log.End(m.ctx, device.SourceRetained)
+	if err == nil {
+		err = m.replayAll(sub, last, end.Epoch)
+	}
+	if err != nil && m.ctx.Err() == nil {
+		m.s.cfg.Logger.Warn("retained messages could not be read for a session", "client", m.in.Key.Client, "error", err)
+	}
+}
+
+func (m *member) replayAll(sub *subscription, last, epoch uint64) error {
+	return m.s.log.Retained(m.ctx, m.tenant.name, sub.Filter, last, func(ref device.Ref, p *device.Publication) bool {
 		d := device.TopicDelivery{Publication: p, Granted: min(p.QoS, sub.QoS), Retained: true}
 		if sub.ID != 0 {
 			d.IDs = []uint32{sub.ID}
@@ -130,13 +140,10 @@ func (m *member) replay(sub *subscription, last uint64) {
 			return false
 		}
 		if d.Granted > 0 {
-			d.Ref = ref
+			d.Ref = device.Ref{Source: ref.Source, Epoch: epoch, Seq: ref.Seq}
 		}
 		return m.offerSoon(sub, ref.Seq, d)
 	})
-	if err != nil && m.ctx.Err() == nil {
-		m.s.cfg.Logger.Warn("retained messages could not be read for a session", "client", m.in.Key.Client, "error", err)
-	}
 }
 
 // offerSoon waits for credit, and offers what was not replaced meanwhile; false when

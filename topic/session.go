@@ -193,11 +193,13 @@ func ended(r *device.SessionRecord, now time.Time) bool {
 // resume puts the member where its record says it was: behind, in each source
 // it wants something kept of.
 func (m *member) resume(ctx context.Context, r *device.SessionRecord) error {
+	ends, err := m.s.endsFor(ctx, r)
+	if err != nil {
+		return err
+	}
+	forgetLost(r, ends)
 	for src, at := range map[device.Source]device.Position{device.SourceTopics: r.Topics, device.SourceTelemetry: r.Telemetry} {
-		end, err := m.s.log.End(ctx, src)
-		if err != nil {
-			return err
-		}
+		end := ends[src]
 		l := &m.lines[src]
 		switch {
 		case at == (device.Position{}): // it wanted nothing of it

@@ -37,6 +37,7 @@ type shareLine struct {
 	feed  adapters.Feed // nil: nothing
 	asked int           // requested, and not come yet
 	last  uint64        // the newest that came
+	epoch uint64        // of the source's stream
 }
 
 // putShared makes the member one of a group, or changes how it is.
@@ -150,6 +151,15 @@ func (sh *share) read(ctx context.Context, src device.Source) error {
 	if old != nil {
 		old.Detach("the group was lost")
 	}
+	end, err := sh.s.log.End(ctx, src)
+	if err != nil {
+		return err
+	}
+	sh.mu.Lock()
+	if l := &sh.lines[src]; l.epoch != end.Epoch {
+		after, l.last, l.epoch = 0, 0, end.Epoch
+	}
+	sh.mu.Unlock()
 	feed, err := sh.s.log.Share(ctx, src, sh.group, after, sh.brought, func(err error) {
 		sh.s.background(func() { sh.readAgain(src, err) })
 	})
@@ -225,8 +235,8 @@ func (sh *share) brought(a device.Arrival, settle func(device.OutcomeKind)) {
 	sh.mu.Lock()
 	l := &sh.lines[a.Source]
 	l.asked, l.last = max(l.asked-1, 0), max(l.last, a.Seq)
-	owner, taken := sh.taken[a.Ref]
-	delete(sh.taken, a.Ref)
+	a.Epoch = l.epoch
+	owner, taken := sh.wasTaken(a.Ref)
 	sh.mu.Unlock()
 	p, err := a.Open()
 	switch {
@@ -244,6 +254,18 @@ func (sh *share) brought(a device.Arrival, settle func(device.OutcomeKind)) {
 		return // credit will ask again
 	}
 	sh.ask()
+}
+
+// wasTaken says who took a message before; once, as it is not offered again after
+// that. The lock is held.
+func (sh *share) wasTaken(ref device.Ref) (owner device.SessionKey, taken bool) {
+	for _, r := range [...]device.Ref{ref, {Source: ref.Source, Seq: ref.Seq}} {
+		if owner, taken = sh.taken[r]; taken {
+			delete(sh.taken, r)
+			break
+		}
+	}
+	return owner, taken
 }
 
 // give offers a message to the next member that can take it.

@@ -1,6 +1,7 @@
 package topic
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -89,3 +90,32 @@ func (m *member) takenNow(open []device.Outgoing) (all []device.Taken) {
 func shareFilter(g device.Group) string { return "$share/" + g.Name + "/" + g.Filter }
 
 func (sh *share) filter() string { return shareFilter(sh.group) }
+
+// endsFor is where the sources end that a record may name a place in.
+func (s *Service) endsFor(ctx context.Context, r *device.SessionRecord) (map[device.Source]device.Position, error) {
+	wanted := []device.Source{device.SourceTopics, device.SourceTelemetry}
+	if slices.ContainsFunc(r.State.Outgoing, func(o device.Outgoing) bool { return o.Ref.Source == device.SourceRetained }) {
+		wanted = append(wanted, device.SourceRetained)
+	}
+	ends := map[device.Source]device.Position{}
+	for _, src := range wanted {
+		end, err := s.log.End(ctx, src)
+		if err != nil {
+			return nil, err
+		}
+		ends[src] = end
+	}
+	return ends, nil
+}
+
+// forgetLost takes from a record what it names of a stream that was lost and made anew:
+// another message may have that place, or get it. An identifier in use stays in use.
+func forgetLost(r *device.SessionRecord, ends map[device.Source]device.Position) {
+	lost := func(ref device.Ref) bool { return ref.Epoch != 0 && ref.Epoch != ends[ref.Source].Epoch }
+	for i := range r.State.Outgoing {
+		if o := &r.State.Outgoing[i]; lost(o.Ref) {
+			o.Ref = device.Ref{Source: o.Ref.Source}
+		}
+	}
+	r.Taken = slices.DeleteFunc(r.Taken, func(t device.Taken) bool { return lost(t.Ref) })
+}

@@ -59,6 +59,74 @@ func TestSharedTakenOnce(t *testing.T) {
 	third.settle(0, device.Accepted)
 }
 
+// TestLostWithItsStream: what a record names of a stream that was lost and made anew is
+// not taken for a new message in the same place: neither what was taken in the place of a
+// group, nor what was sent and is not finished, whose identifier stays in use. What an
+// older release wrote down, without the stream's life, is believed.
+func TestLostWithItsStream(t *testing.T) {
+	h := &house{t: t}
+	a := h.node("a")
+	first := h.join(a, one("first", time.Hour))
+	first.subscribe(t, sharedA, 2)
+	first.subscribe(t, "own", 2)
+	kept := text("own", 2, "kept")
+	kept.Retain = true
+	retain(t, a, kept)
+	first.Request(10)
+	first.subscribe(t, "own", 2)
+	publish(t, a, text("a", 2, "taken"))
+	first.wait(t, 2)
+	publishOnly(t, a, text("own", 2, "sent"))
+	first.wait(t, 3)
+	first.stay(func() { first.state.Outgoing[0].ID = 9 })
+	for i := range first.got {
+		if settle := first.got[i].Settle; settle != nil {
+			settle(device.Accepted)
+		}
+	}
+	first.Leave(time.Hour, true)
+	h.until("the group is not read any more", func() bool {
+		here := a.tenantIf("default")
+		here.sharing.Lock()
+		defer here.sharing.Unlock()
+		return len(here.shares) == 0
+	})
+	old := *h.records.Get(device.SessionKey{Principal: clientKey.Principal, Client: "first"})
+	if len(old.Taken) != 1 || len(old.State.Outgoing) != 3 {
+		t.Fatalf("%+v", old)
+	}
+	h.log.Renew()
+
+	b := h.node("b")
+	second := h.join(b, one("second", time.Hour))
+	second.subscribe(t, sharedA, 2)
+	second.Request(10)
+	names := []string{"new 1", "new 2", "new 3"}
+	for _, name := range names {
+		publish(t, b, text("a", 2, name))
+	}
+	if got := second.wait(t, 3); !slices.Equal(got, names) {
+		t.Errorf("of the new stream came %q", got)
+	}
+	retain(t, b, kept)
+	again := h.join(b, one("first", time.Hour))
+	for i, o := range again.joined.State.Outgoing {
+		if _, err := again.Read(t.Context(), o.Ref); device.CodeOf(err) != device.NotFound || i == 0 && o.ID != 9 {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+	ends := map[device.Source]device.Position{device.SourceTopics: {Epoch: 2}, device.SourceTelemetry: {Epoch: 2}, device.SourceRetained: {Epoch: 2}}
+	older := device.SessionRecord{State: device.SessionState{Outgoing: []device.Outgoing{{Ref: device.Ref{Source: 1, Seq: 7}}}},
+		Taken: []device.Taken{{Ref: device.Ref{Source: 1, Seq: 8}}, {Ref: device.Ref{Source: 1, Epoch: 2, Seq: 8}}, {Ref: device.Ref{Source: 1, Epoch: 1, Seq: 8}}}}
+	if forgetLost(&older, ends); older.State.Outgoing[0].Ref.Seq != 7 || len(older.Taken) != 2 {
+		t.Errorf("of an older release is left %+v", older)
+	}
+	sh := share{taken: map[device.Ref]device.SessionKey{older.Taken[0].Ref: clientKey}}
+	if owner, taken := sh.wasTaken(device.Ref{Source: 1, Epoch: 2, Seq: 8}); !taken || owner != clientKey || len(sh.taken) > 0 {
+		t.Error("what an older release wrote down of a group is forgotten")
+	}
+}
+
 // TestTakenIsBounded: a record names the newest of what was taken, and no more than so many.
 func TestTakenIsBounded(t *testing.T) {
 	var m member

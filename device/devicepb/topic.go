@@ -70,7 +70,7 @@ func MarshalSession(r *device.SessionRecord) []byte {
 	}
 	for _, x := range r.State.Outgoing {
 		out.Outgoing = append(out.Outgoing, &pb.OutgoingMessage{
-			Id: uint32(x.ID), Source: uint32(x.Ref.Source), Seq: x.Ref.Seq, Qos: uint32(x.QoS), Retained: x.Retained, Released: x.Released, Shared: x.Shared, SubscriptionIds: x.IDs,
+			Id: uint32(x.ID), Source: uint32(x.Ref.Source), Epoch: x.Ref.Epoch, Seq: x.Ref.Seq, Qos: uint32(x.QoS), Retained: x.Retained, Released: x.Released, Shared: x.Shared, SubscriptionIds: x.IDs,
 		})
 	}
 	for _, x := range r.State.Incoming {
@@ -98,7 +98,7 @@ func UnmarshalSession(b []byte) (*device.SessionRecord, error) {
 	r.State.LastID, r.State.Mailbox = uint16(in.GetLastId()), subscriptionsFromProto(in.GetMailbox())
 	for _, x := range in.GetOutgoing() {
 		r.State.Outgoing = append(r.State.Outgoing, device.Outgoing{
-			ID: uint16(x.GetId()), Ref: device.Ref{Source: device.Source(x.GetSource()), Seq: x.GetSeq()}, QoS: int(min(x.GetQos(), 2)),
+			ID: uint16(x.GetId()), Ref: device.Ref{Source: device.Source(x.GetSource()), Epoch: x.GetEpoch(), Seq: x.GetSeq()}, QoS: int(min(x.GetQos(), 2)),
 			Retained: x.GetRetained(), Released: x.GetReleased(), Shared: x.GetShared(), IDs: x.GetSubscriptionIds(),
 		})
 	}
@@ -107,7 +107,7 @@ func UnmarshalSession(b []byte) (*device.SessionRecord, error) {
 	}
 	for _, x := range in.GetTaken() {
 		for _, seq := range x.GetSeqs() {
-			r.Taken = append(r.Taken, device.Taken{Filter: x.GetFilter(), Ref: device.Ref{Source: device.Source(x.GetSource()), Seq: seq}})
+			r.Taken = append(r.Taken, device.Taken{Filter: x.GetFilter(), Ref: device.Ref{Source: device.Source(x.GetSource()), Epoch: x.GetEpoch(), Seq: seq}})
 		}
 	}
 	if w := in.GetWill(); w != nil {
@@ -116,11 +116,11 @@ func UnmarshalSession(b []byte) (*device.SessionRecord, error) {
 	return r, nil
 }
 
-// takenToProto writes what follows each other of one group and stream together.
+// takenToProto writes what follows each other of one group and life of a stream together.
 func takenToProto(all []device.Taken) (out []*pb.TakenMessages) {
 	for i, x := range all {
-		if i == 0 || x.Filter != all[i-1].Filter || x.Ref.Source != all[i-1].Ref.Source {
-			out = append(out, &pb.TakenMessages{Filter: valid(x.Filter), Source: uint32(x.Ref.Source)})
+		if i == 0 || x.Filter != all[i-1].Filter || x.Ref.Source != all[i-1].Ref.Source || x.Ref.Epoch != all[i-1].Ref.Epoch {
+			out = append(out, &pb.TakenMessages{Filter: valid(x.Filter), Source: uint32(x.Ref.Source), Epoch: x.Ref.Epoch})
 		}
 		last := out[len(out)-1]
 		last.Seqs = append(last.Seqs, x.Ref.Seq)

@@ -13,7 +13,7 @@ func samplePublication() *device.Publication {
 		Tenant: "t", Topic: "a/b", Sender: device.SessionKey{Principal: device.ID{Tenant: "t", Device: "d"}, Client: "c"}, Mark: "m", QoS: 2, Retain: true,
 		Payload: []byte{0, 255}, Text: true, ContentType: "x/y", ResponseTopic: "r", Correlation: "\x00\xff",
 		Properties: []device.Property{{Name: "b", Value: "1"}, {Name: "a"}, {Name: "b", Value: "2"}},
-		Expires:    time.Unix(1_800_000_000, 5).UTC(), At: time.Unix(1_700_000_000, 0).UTC(),
+		Expires:    time.Unix(1_800_000_000, 5).UTC(), At: time.Unix(1_700_000_000, 0).UTC(), Kept: 3,
 	}
 }
 
@@ -23,11 +23,12 @@ func sampleSession() *device.SessionRecord {
 		Key: device.SessionKey{Principal: device.ID{Tenant: "t", Device: "d"}, Client: "c"}, Node: "n", Expiry: device.Forever, Left: time.Unix(1_800_000_000, 0).UTC(),
 		Subscriptions: []device.Subscription{sub}, Topics: device.Position{Epoch: 1, Seq: 2}, Telemetry: device.Position{Epoch: 3, Seq: 4},
 		State: device.SessionState{
-			Outgoing: []device.Outgoing{{ID: 1, Ref: device.Ref{Source: device.SourceTelemetry, Seq: 9}, QoS: 1, Retained: true, IDs: []uint32{7}}, {ID: 2, QoS: 2, Released: true, Shared: true}},
+			Outgoing: []device.Outgoing{{ID: 1, Ref: device.Ref{Source: device.SourceTelemetry, Epoch: 1 << 50, Seq: 9}, QoS: 1, Retained: true, IDs: []uint32{7}}, {ID: 2, QoS: 2, Released: true, Shared: true}},
 			Incoming: []device.Incoming{{ID: 65535, Mark: "m", After: 12}}, LastID: 65535, Mailbox: []device.Subscription{{Filter: "d/commands", QoS: 1}},
 		},
 		Taken: []device.Taken{
 			{Filter: "$share/g/a", Ref: device.Ref{Source: device.SourceTopics, Seq: 1}}, {Filter: "$share/g/a", Ref: device.Ref{Source: device.SourceTopics, Seq: 7}},
+			{Filter: "$share/g/a", Ref: device.Ref{Source: device.SourceTopics, Epoch: 5, Seq: 7}}, {Filter: "$share/g/a", Ref: device.Ref{Source: device.SourceTopics, Epoch: 5, Seq: 8}},
 			{Filter: "$share/g/a", Ref: device.Ref{Source: device.SourceTelemetry, Seq: 1}}, {Filter: "$share/h/#", Ref: device.Ref{Source: device.SourceTelemetry, Seq: 1}},
 		},
 		Will: &device.Will{Publication: *samplePublication(), Delay: time.Minute}, WillAt: time.Unix(1_800_000_060, 0).UTC(),

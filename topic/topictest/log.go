@@ -21,6 +21,7 @@ type Log struct {
 	ears     map[*ear]struct{}
 	marks    map[string]string // topic by mark
 	reads    int
+	lives    uint64     // before this one
 	casting  sync.Mutex // one message is told at a time
 	shares
 }
@@ -126,7 +127,20 @@ func (l *Log) Hear(_ context.Context, tenant string, fn func(*device.Publication
 
 // End implements topic.Log.
 func (l *Log) End(_ context.Context, src device.Source) (device.Position, error) {
-	return device.Position{Epoch: 1, Seq: l.Known(src)}, nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if src == device.SourceRetained {
+		return device.Position{Epoch: 1 + l.lives, Seq: l.nextKept}, nil
+	}
+	return device.Position{Epoch: 1 + l.lives, Seq: uint64(len(l.streams[src]))}, nil
+}
+
+// Renew loses everything that is stored, and begins anew. Nobody may be reading.
+func (l *Log) Renew() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lives++
+	l.streams, l.retained, l.nextKept, l.groups = [3][]device.Arrival{}, nil, 0, nil
 }
 
 // Follow implements topic.Log.

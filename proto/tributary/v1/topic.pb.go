@@ -610,8 +610,10 @@ type OutgoingMessage struct {
 	Released        bool                   `protobuf:"varint,6,opt,name=released,proto3" json:"released,omitempty"`
 	SubscriptionIds []uint32               `protobuf:"varint,7,rep,packed,name=subscription_ids,json=subscriptionIds,proto3" json:"subscription_ids,omitempty"`
 	Shared          bool                   `protobuf:"varint,8,opt,name=shared,proto3" json:"shared,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Of the life of the stream that seq is of.
+	Epoch         uint64 `protobuf:"varint,9,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OutgoingMessage) Reset() {
@@ -700,6 +702,13 @@ func (x *OutgoingMessage) GetShared() bool {
 	return false
 }
 
+func (x *OutgoingMessage) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 // TakenMessages is what a session took in the place of a group, with QoS 2, and the
 // group may be offered again: places in one stream.
 type TakenMessages struct {
@@ -707,6 +716,7 @@ type TakenMessages struct {
 	Filter        string                 `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	Source        uint32                 `protobuf:"varint,2,opt,name=source,proto3" json:"source,omitempty"`
 	Seqs          []uint64               `protobuf:"varint,3,rep,packed,name=seqs,proto3" json:"seqs,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -760,6 +770,13 @@ func (x *TakenMessages) GetSeqs() []uint64 {
 		return x.Seqs
 	}
 	return nil
+}
+
+func (x *TakenMessages) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 // IncomingMessage is a QoS 2 message whose identifier is not released.
@@ -882,7 +899,7 @@ const file_tributary_v1_topic_proto_rawDesc = "" +
 	"\x02id\x18\x06 \x01(\rR\x02id\"8\n" +
 	"\x0eStreamPosition\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x10\n" +
-	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\xd8\x01\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\xee\x01\n" +
 	"\x0fOutgoingMessage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\rR\x06source\x12\x10\n" +
@@ -891,11 +908,13 @@ const file_tributary_v1_topic_proto_rawDesc = "" +
 	"\bretained\x18\x05 \x01(\bR\bretained\x12\x1a\n" +
 	"\breleased\x18\x06 \x01(\bR\breleased\x12)\n" +
 	"\x10subscription_ids\x18\a \x03(\rR\x0fsubscriptionIds\x12\x16\n" +
-	"\x06shared\x18\b \x01(\bR\x06shared\"S\n" +
+	"\x06shared\x18\b \x01(\bR\x06shared\x12\x14\n" +
+	"\x05epoch\x18\t \x01(\x04R\x05epoch\"i\n" +
 	"\rTakenMessages\x12\x16\n" +
 	"\x06filter\x18\x01 \x01(\tR\x06filter\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\rR\x06source\x12\x12\n" +
-	"\x04seqs\x18\x03 \x03(\x04R\x04seqs\"K\n" +
+	"\x04seqs\x18\x03 \x03(\x04R\x04seqs\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"K\n" +
 	"\x0fIncomingMessage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04mark\x18\x02 \x01(\tR\x04mark\x12\x14\n" +
