@@ -23,7 +23,7 @@ type session struct {
 	elsewhere bool           // another node has a newer one
 	life      string         // the incarnation of this node that took the lease
 	credit    int            // deliveries asked for and not made
-	held      map[string]int // deliveries made and not settled: command id to attempt
+	held      map[string]int // deliveries made and not settled: command id to attempt; nil until the first
 
 	mu     sync.Mutex // held during the calls to the adapter, so that Detach waits for them
 	closed bool       // detached: no more calls
@@ -36,7 +36,7 @@ func (s *Service) Attach(ctx context.Context, who device.Session, offer func(dev
 	if err := who.Device.Validate(); err != nil {
 		return nil, err
 	}
-	t := &session{s: s, who: who, offer: offer, lost: lost, held: map[string]int{}}
+	t := &session{s: s, who: who, offer: offer, lost: lost}
 	s.mu.Lock()
 	stopping := s.stopping
 	s.mu.Unlock()

@@ -51,7 +51,7 @@ func (s *Service) onRequest(ev device.StoredEvent) {
 		return
 	}
 	s.track(func() { s.table.request(&ev) })
-	if a := s.actors[ev.ID()]; a != nil {
+	if a := s.actors.Get(ev.ID()); a != nil {
 		a.post(func(a *actor, err error) {
 			if err != nil || ev.Position.Seq <= a.readReq {
 				return
@@ -74,7 +74,7 @@ func (s *Service) onEvent(ev device.StoredEvent) {
 	for heed := range s.heeds {
 		(*heed)(ev)
 	}
-	if a := s.actors[ev.ID()]; a != nil {
+	if a := s.actors.Get(ev.ID()); a != nil {
 		a.post(func(a *actor, err error) {
 			if err == nil {
 				a.hear(ev)

@@ -38,7 +38,7 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 		})
 	}
 	reg.MustRegister(m.transitions, m.conflicts, m.failures,
-		gauge("tributary_command_active_devices", "Devices loaded on this node.", func() int { return len(s.actors) }),
+		gauge("tributary_command_active_devices", "Devices loaded on this node.", func() int { return s.actors.Len() }),
 		gauge("tributary_command_deadlines", "Commands waiting for a deadline.", func() int { return len(s.table.due) }),
 		gauge("tributary_command_removable", "Commands that have ended and wait for removal from the mailbox.", func() int { return len(s.table.finished) }),
 	)

@@ -48,7 +48,7 @@ func (s *Service) FreedElsewhere(id device.ID) {
 func (s *Service) withKnown(id device.ID, op func(*actor, error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a := s.actors[id]; a != nil {
+	if a := s.actors.Get(id); a != nil {
 		a.post(op)
 	}
 }
@@ -113,7 +113,7 @@ func (s *Service) NodeGone(name string, back func() bool) {
 func (s *Service) inherit(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, a := range s.actors {
+	for a := range s.actors.All() {
 		a.post(func(a *actor, err error) {
 			top := a.top()
 			if top == nil || top.who.Via == "" || !top.elsewhere || !a.rival.itself && a.rival.node != name {

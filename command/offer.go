@@ -42,6 +42,9 @@ func (a *actor) pump() {
 	}
 	if c := a.find(c.cmd.ID); c != nil && len(effects) == 1 && effects[0] == Hand {
 		top.credit--
+		if top.held == nil {
+			top.held = map[string]int{}
+		}
 		top.held[c.cmd.ID] = c.state.Attempt
 		if err := top.mayAct(); err != nil {
 			a.s.cfg.Logger.Warn("a command is withheld: others may be taking over", "command", c.cmd.ID, "error", err)

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/internal/keyed"
 )
 
 // Config is what the room may be told. The zero value of a field stands for
@@ -108,7 +109,7 @@ type Service struct {
 
 	mu       sync.Mutex
 	stopping bool
-	actors   map[device.ID]*actor
+	actors   *keyed.Map[device.ID, actor]
 	busy     int           // actors with work; idle is closed when it is 0 while stopping
 	idle     chan struct{} // made by Shutdown
 	table    *table
@@ -129,7 +130,7 @@ func New(cfg Config, log Log, mailbox Mailbox, leases Leases, history History) (
 		cfg: cfg, log: log, mailbox: mailbox, leases: leases, history: history,
 		ticks:  make(chan struct{}, 256),
 		rearm:  make(chan struct{}, 1),
-		actors: map[device.ID]*actor{}, table: newTable(cfg.Node), watchers: map[string][]*watcher{}, heeds: map[*func(device.StoredEvent)]bool{},
+		actors: keyed.New(func(a *actor) device.ID { return a.id }), table: newTable(cfg.Node), watchers: map[string][]*watcher{}, heeds: map[*func(device.StoredEvent)]bool{},
 	}
 	s.metrics = newMetrics(cfg.Registerer, s)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -238,10 +239,10 @@ func (s *Service) stay(id device.ID, op func(a *actor, err error)) {
 
 // actorOf is the device's actor, made when it is not there; mu is held.
 func (s *Service) actorOf(id device.ID) *actor {
-	a := s.actors[id]
+	a := s.actors.Get(id)
 	if a == nil {
 		a = &actor{s: s, id: id}
-		s.actors[id] = a
+		s.actors.Put(a)
 	}
 	return a
 }

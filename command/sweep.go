@@ -43,9 +43,9 @@ func (s *Service) evict() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := time.Now()
-	for id, a := range s.actors {
+	for a := range s.actors.All() {
 		if a.evictable(at, s.cfg.IdleAfter) {
-			delete(s.actors, id)
+			s.actors.Delete(a.id)
 		}
 	}
 }
@@ -129,7 +129,7 @@ func (w *sweeper) forget(gone []*entry) {
 	for _, e := range gone {
 		w.s.table.forget(e)
 		id := e.dev.Value()
-		if w.s.actors[id] == nil {
+		if w.s.actors.Get(id) == nil {
 			continue
 		}
 		if byDevice[id] == nil {
@@ -138,7 +138,7 @@ func (w *sweeper) forget(gone []*entry) {
 		byDevice[id][e.id.String()] = true
 	}
 	for id, ids := range byDevice {
-		w.s.actors[id].post(func(a *actor, err error) { a.forget(ids) })
+		w.s.actors.Get(id).post(func(a *actor, err error) { a.forget(ids) })
 	}
 }
 

@@ -61,7 +61,7 @@ func (s *session) reserve(p *packet.Publish) (*pending, error) {
 			if s.cause != nil {
 				return nil, s.cause
 			}
-			s.change.Wait()
+			s.awaitChange()
 		}
 		if err := s.awaitRoom(len(p.Payload)); err != nil {
 			return nil, err
@@ -90,7 +90,7 @@ func (s *session) reserve(p *packet.Publish) (*pending, error) {
 		if s.cause != nil {
 			return nil, s.cause
 		}
-		s.change.Wait()
+		s.awaitChange()
 	}
 	if err := s.awaitRoom(len(p.Payload)); err != nil {
 		return nil, err
@@ -107,7 +107,7 @@ func (s *session) awaitRoom(size int) error {
 		if s.cause != nil {
 			return s.cause
 		}
-		s.change.Wait()
+		s.awaitChange()
 	}
 	return nil
 }
@@ -162,7 +162,7 @@ func (a *pending) settle(err error) {
 	} else {
 		s.writeAcks()
 	}
-	s.change.Broadcast()
+	s.changed()
 }
 
 // refuseLoose: QoS 0 has no negative answer but the end of the connection.

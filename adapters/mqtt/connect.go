@@ -36,9 +36,7 @@ func (s *session) handshake() error {
 	}
 	m.connects.WithLabelValues("accepted").Inc()
 	s.accept(connect)
-	mailbox := s.mailbox
-	s.mailbox = nil
-	return s.goOn(mailbox)
+	return s.goOn()
 }
 
 func (s *session) connectError(err error) error {
@@ -104,7 +102,6 @@ func (s *session) admit(c *packet.Connect) error {
 		return no
 	}
 	s.who = who
-	s.key = clientKey{who.ID, s.client}
 	s.leave, err = s.srv.gate.Connect(who, device.Session{Device: who.ID, Protocol: device.MQTT, Client: s.client}, s.expel)
 	if err != nil {
 		return refuseConnect(err, anonymous)
@@ -145,16 +142,15 @@ func (s *session) identify(c *packet.Connect) error {
 
 // limits takes over what the client can bear.
 func (s *session) limits(c *packet.Connect) {
-	s.peerWindow, s.peerPacket = s.srv.cfg.Window, packet.MaxPacketBytes
+	s.peerWindow, s.peerPacket = int32(s.srv.cfg.Window), packet.MaxPacketBytes
 	if n, ok := c.Properties.Number(packet.ReceiveMaximum); ok {
-		s.peerWindow = min(s.peerWindow, int(n))
+		s.peerWindow = min(s.peerWindow, int32(min(n, 1<<16)))
 	}
-	s.mailWindow = min(s.peerWindow, s.srv.cfg.CommandWindow)
 	if n, ok := c.Properties.Number(packet.TopicAliasMaximum); ok {
-		s.peerAlias = min(int(n), maxAliasesOut)
+		s.peerAlias = uint8(min(n, maxAliasesOut))
 	}
 	if n, ok := c.Properties.Number(packet.MaximumPacketSize); ok {
-		s.peerPacket = min(s.peerPacket, int(n))
+		s.peerPacket = int32(min(packet.MaxPacketBytes, n))
 	}
 	if n, ok := c.Properties.Number(packet.RequestProblemInfo); ok {
 		s.problems = n == 1

@@ -31,7 +31,7 @@ func TestCutWhileItGoesOn(t *testing.T) {
 		s := newSession(&Server{}, nil)
 		s.peerWindow = 10
 		s.topics = &subscriber{s: s, member: reading{}}
-		s.restore(&device.SessionState{Outgoing: was})
+		s.topics.restore(&device.SessionState{Outgoing: was})
 		cut(s)
 		for _, o := range []uint16{1, 2, 3} {
 			if err := s.topics.sendAgain(t.Context(), s.sent[o]); err != nil {

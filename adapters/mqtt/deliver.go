@@ -13,6 +13,7 @@ import (
 type mail struct {
 	boxes  []*mailbox
 	sent   map[uint16]*sending // QoS 1 and 2, not finished by the client; nil until the first
+	shown  uint64              // messages with QoS 1 and 2 begun so far, to keep their order
 	lastID uint16
 }
 

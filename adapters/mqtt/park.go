@@ -11,9 +11,9 @@ import (
 // goroutine and its reader until there is something to read. The stack of a
 // goroutine that waits in a read is most of what an idle connection costs.
 type rest struct {
+	reads  uint32 // begun, if only for look; 0 before CONNECT was accepted
+	seen   uint32 // reads at the last look
 	parks  bool   // the connection can be parked
-	reads  uint64 // begun; 0 before CONNECT was accepted
-	seen   uint64 // reads at the last look
 	roused bool   // the read under way was ended, for the session to be parked
 	parked bool   // no goroutine of the session reads
 }

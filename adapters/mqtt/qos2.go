@@ -109,12 +109,12 @@ func (s *session) awaitDecisions() {
 	defer context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.change.Broadcast()
+		s.changed()
 	})()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.topics != nil && s.topics.kept && s.deciding > 0 && ctx.Err() == nil {
-		s.change.Wait()
+		s.awaitChange()
 	}
 }
 
@@ -123,7 +123,7 @@ func (s *session) released(p *packet.Ack) error {
 	s.mu.Lock()
 	in, t := s.received[p.ID], s.topics
 	delete(s.received, p.ID)
-	s.change.Broadcast()
+	s.changed()
 	s.mu.Unlock()
 	answer := &packet.Ack{Kind: packet.PUBCOMP, ID: p.ID}
 	if in == nil && s.version >= packet.V5 {

@@ -12,13 +12,10 @@ import (
 
 // lasting is what of a session may outlive its connection (4.1).
 type lasting struct {
-	expiry  time.Duration         // how long it does; 0: not at all
-	asked   bool                  // on MQTT 5, for another time than that
-	goodbye bool                  // the client disconnected in a way that takes its will with it
-	present bool                  // it goes on from an earlier connection
-	resumed []device.Outgoing     // offered to an earlier connection, and never sent
-	mailbox []device.Subscription // to commands, of an earlier connection
-	shown   uint64                // messages with QoS 1 and 2 begun so far, to keep their order
+	expiry  time.Duration // how long it does; 0: not at all
+	asked   bool          // on MQTT 5, for another time than that
+	goodbye bool          // the client disconnected in a way that takes its will with it
+	present bool          // it goes on from an earlier connection
 }
 
 // joinTopics finds the session of an earlier connection, or begins one: with
@@ -48,7 +45,7 @@ func (s *session) joinTopics(ctx context.Context, c *packet.Connect) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.topics, s.present = t, joined.Present
-	s.restore(&joined.State)
+	t.restore(&joined.State)
 	return nil
 }
 
@@ -118,11 +115,12 @@ func (s *session) willOf(w *packet.Will) (*device.Will, *refusal) {
 }
 
 // restore takes over what an earlier connection left. The lock is held.
-func (s *session) restore(st *device.SessionState) {
-	s.lastID, s.mailbox = st.LastID, st.Mailbox
+func (t *subscriber) restore(st *device.SessionState) {
+	s := t.s
+	s.lastID, t.mailbox = st.LastID, st.Mailbox
 	for _, o := range st.Outgoing {
 		if o.ID == 0 {
-			s.resumed = append(s.resumed, o)
+			t.resumed = append(t.resumed, o)
 			continue
 		}
 		s.keep(&sending{out: o})
@@ -137,18 +135,22 @@ func (s *session) restore(st *device.SessionState) {
 
 // goOn does what a session that goes on owes its client, once CONNACK is on its
 // way: what was sent and not finished is sent again (4.4), then what was to be.
-func (s *session) goOn(mailbox []device.Subscription) error {
+func (s *session) goOn() error {
 	t := s.topics
 	if t == nil {
 		return nil
 	}
+	s.mu.Lock()
+	mailbox := t.mailbox
+	t.mailbox = nil
+	s.mu.Unlock()
 	s.reattach(mailbox)
 	s.mu.Lock()
 	var again []*sending
 	for _, o := range s.sent {
 		again = append(again, o)
 	}
-	unsent := s.resumed
+	unsent := t.resumed
 	s.mu.Unlock()
 	slices.SortFunc(again, func(a, b *sending) int { return cmp.Compare(a.n, b.n) })
 	ctx, cancel := context.WithTimeout(s.srv.ctx, s.srv.cfg.ConnectTimeout)
@@ -163,7 +165,7 @@ func (s *session) goOn(mailbox []device.Subscription) error {
 			return err
 		}
 	}
-	t.member.Request(max(s.peerWindow-len(again)-len(unsent), 0))
+	t.member.Request(max(int(s.peerWindow)-len(again)-len(unsent), 0))
 	return nil
 }
 
@@ -199,7 +201,7 @@ func (t *subscriber) sendFirst(ctx context.Context, o device.Outgoing) error {
 	s := t.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.resumed = s.resumed[1:]
+	t.resumed = t.resumed[1:]
 	switch {
 	case !found:
 		t.creditLater()
@@ -241,7 +243,7 @@ func (s *session) reattach(mailbox []device.Subscription) {
 			continue
 		}
 		if box != nil {
-			box.att.Request(s.mailWindow)
+			box.att.Request(s.mailWindow())
 		}
 	}
 }

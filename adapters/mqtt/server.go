@@ -12,6 +12,7 @@ import (
 	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/internal/doorway"
+	"github.com/tributary-iot/tributary/internal/keyed"
 	"github.com/tributary-iot/tributary/internal/parking"
 )
 
@@ -29,7 +30,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	sessions map[*session]struct{}
-	clients  map[clientKey]*session
+	clients  *keyed.Map[clientKey, session]
 	drain    context.Context // nil until Shutdown: how long sessions may take to end
 	active   int             // goroutines of sessions, and of what they left behind
 	greeting int             // of them, sessions that have yet to say CONNECT
@@ -68,7 +69,7 @@ func Open(cfg Config, gate adapters.Gate) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, gate: gate, metrics: m, listener: ln, lot: lot,
-		sessions: map[*session]struct{}{}, clients: map[clientKey]*session{},
+		sessions: map[*session]struct{}{}, clients: keyed.New((*session).key),
 	}
 	s.ctx, s.cut = context.WithCancel(context.Background())
 	go s.watch()
@@ -168,8 +169,8 @@ func (s *Server) tellLeft() {
 // takeOver makes ses its client's connection and ends the one before it.
 func (s *Server) takeOver(ses *session) {
 	s.mu.Lock()
-	old := s.clients[ses.key]
-	s.clients[ses.key] = ses
+	old := s.clients.Get(ses.key())
+	s.clients.Put(ses)
 	s.mu.Unlock()
 	if old != nil {
 		s.metrics.takeovers.Inc()
@@ -183,8 +184,8 @@ func (s *Server) forget(ses *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.sessions, ses)
-	if s.clients[ses.key] == ses {
-		delete(s.clients, ses.key)
+	if s.clients.Get(ses.key()) == ses {
+		s.clients.Delete(ses.key())
 	}
 }
 

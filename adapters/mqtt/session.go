@@ -17,17 +17,15 @@ import (
 )
 
 // session is one connection. Its goroutine reads; callbacks of the house and a
-// writer that exists only while there is something to write do the rest.
+// writer that exists only while there is something to write do the rest. What an
+// idle connection costs is this more than anything else: keep it below 512 bytes.
 type session struct {
 	srv     *Server
 	conn    net.Conn
 	reader  *packet.Reader
 	door    string // the listener it came by; "": a WebSocket
-	version packet.Version
 	who     device.Principal
-	client  string // client identifier, ours when the client gave none
-	key     clientKey
-	joined  bool                 // CONNECT was accepted
+	client  string               // client identifier, ours when the client gave none
 	leave   func(device.Leaving) // tells the house that the session is over; nil before it was entered
 	routes  []route
 	aliases map[uint16]string // of topics, by the client; nil until the first
@@ -35,17 +33,18 @@ type session struct {
 	keepAlive time.Duration // 0: off
 	armed     time.Time     // when the read deadline was last set
 
-	peerWindow int  // deliveries the client takes unacknowledged
-	mailWindow int  // of them, commands of one device
-	peerAlias  int  // topic aliases it takes
-	peerPacket int  // bytes of the largest packet it takes
-	problems   bool // it wants reason strings
+	version    packet.Version
+	joined     bool  // CONNECT was accepted
+	problems   bool  // it wants reason strings
+	peerAlias  uint8 // topic aliases the client takes
+	peerWindow int32 // deliveries it takes unacknowledged
+	peerPacket int32 // bytes of the largest packet it takes
 
 	mu     sync.Mutex
-	change sync.Cond // of anything below
-	cause  error     // why the session ends; the first one counts
-	sealed bool      // nothing may be written any more
-	opened bool      // CONNECT was read, or the session is over
+	sealed bool       // nothing may be written any more
+	opened bool       // CONNECT was read, or the session is over
+	change *sync.Cond // of anything below; nil until somebody waits
+	cause  error      // why the session ends; the first one counts
 	rest
 	output
 	window
@@ -59,10 +58,30 @@ var errGone = errors.New("the client disconnected")
 
 func newSession(srv *Server, conn net.Conn) *session {
 	s := &session{srv: srv, conn: conn, problems: true}
-	s.change.L = &s.mu
 	s.reader = packet.NewReader(conn, 0, maxUnauthenticated)
 	s.parks = srv.cfg.ParkAfter > 0 && parking.Possible(conn)
 	return s
+}
+
+// key names the session's client.
+func (s *session) key() clientKey { return clientKey{s.who.ID, s.client} }
+
+// mailWindow is how many commands of one device the client takes unacknowledged.
+func (s *session) mailWindow() int { return min(int(s.peerWindow), s.srv.cfg.CommandWindow) }
+
+// awaitChange waits until something of the session has changed. The lock is held.
+func (s *session) awaitChange() {
+	if s.change == nil {
+		s.change = sync.NewCond(&s.mu)
+	}
+	s.change.Wait()
+}
+
+// changed wakes those who wait for a change. The lock is held.
+func (s *session) changed() {
+	if s.change != nil {
+		s.change.Broadcast()
+	}
 }
 
 // run serves until the session is over, or parked.
@@ -145,7 +164,7 @@ func (s *session) arm() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.out) > maxQueuedOutput && s.cause == nil {
-		s.change.Wait()
+		s.awaitChange()
 	}
 	if s.cause != nil {
 		return s.cause
@@ -182,7 +201,7 @@ func (s *session) endLocked(cause error) {
 		s.srv.lot.Leave(s.conn)
 		s.unpark()
 	}
-	s.change.Broadcast()
+	s.changed()
 }
 
 func (s *session) ended() error {
@@ -267,13 +286,13 @@ func (s *session) awaitAcks(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.change.Broadcast()
+		s.changed()
 	})
 	defer stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.inFlight() > 0 && !s.broken && !s.muted && ctx.Err() == nil {
-		s.change.Wait()
+		s.awaitChange()
 	}
 }
 

@@ -50,7 +50,7 @@ func (s *session) subscribe(p *packet.Subscribe) error {
 		return err
 	}
 	for _, box := range opened {
-		box.att.Request(s.mailWindow)
+		box.att.Request(s.mailWindow())
 	}
 	if len(replays) > 0 {
 		s.srv.background(func() {

@@ -19,6 +19,8 @@ type subscriber struct {
 	kept    bool                   // the session outlives its connection
 	later   []device.TopicDelivery // offered, and the client can take no more now
 	aliases map[string]uint16      // ours, for topics the client was sent
+	resumed []device.Outgoing      // offered to an earlier connection, and never sent
+	mailbox []device.Subscription  // to commands, of an earlier connection
 }
 
 // maxOutput bounds the bytes for a client that wait to be written before more
@@ -43,7 +45,7 @@ func (s *session) subscriberOf(ctx context.Context) (*subscriber, error) {
 	s.mu.Lock()
 	s.topics = t
 	s.mu.Unlock()
-	member.Request(s.peerWindow)
+	member.Request(int(s.peerWindow))
 	return t, nil
 }
 
@@ -75,7 +77,7 @@ func (t *subscriber) offer(d device.TopicDelivery) {
 }
 
 // full reports whether the client can take no more with QoS 1 or 2 now.
-func (s *session) full() bool { return len(s.sent) >= s.peerWindow || len(s.out) > maxOutput }
+func (s *session) full() bool { return len(s.sent) >= int(s.peerWindow) || len(s.out) > maxOutput }
 
 // show begins the delivery of a message with QoS 1 or 2. The lock is held.
 func (t *subscriber) show(d device.TopicDelivery) {
@@ -148,12 +150,12 @@ func (t *subscriber) room(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.change.Broadcast()
+		s.changed()
 	})()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.out) > maxQueuedOutput && s.cause == nil && !s.broken && ctx.Err() == nil {
-		s.change.Wait()
+		s.awaitChange()
 	}
 	if s.cause != nil {
 		return s.cause
@@ -177,7 +179,7 @@ func (t *subscriber) state() device.SessionState {
 	for _, o := range open {
 		st.Outgoing = append(st.Outgoing, o.out)
 	}
-	st.Outgoing = append(st.Outgoing, s.resumed...)
+	st.Outgoing = append(st.Outgoing, t.resumed...)
 	for _, d := range t.later {
 		if d.Settle != nil {
 			continue // another of its group may get it
@@ -187,7 +189,7 @@ func (t *subscriber) state() device.SessionState {
 	for _, in := range s.received {
 		st.Incoming = append(st.Incoming, in.Incoming)
 	}
-	st.Mailbox = s.mailbox
+	st.Mailbox = t.mailbox
 	for _, box := range s.boxes {
 		for _, sub := range box.subs {
 			st.Mailbox = append(st.Mailbox, device.Subscription{Filter: sub.filter, QoS: int(sub.qos), ID: sub.id})

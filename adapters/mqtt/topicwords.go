@@ -66,7 +66,7 @@ func (t *subscriber) alias(topic string) (alias uint16, known bool) {
 	if alias, known = t.aliases[topic]; known {
 		return alias, true
 	}
-	if len(t.aliases) >= t.s.peerAlias {
+	if len(t.aliases) >= int(t.s.peerAlias) {
 		return 0, false
 	}
 	if t.aliases == nil {

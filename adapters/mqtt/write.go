@@ -96,7 +96,7 @@ func (s *session) peerPacketLimit() int {
 	if s.peerPacket == 0 {
 		return packet.MaxPacketBytes // before CONNECT
 	}
-	return s.peerPacket
+	return int(s.peerPacket)
 }
 
 // room makes sure there is a buffer to append to.
@@ -122,7 +122,7 @@ func (s *session) kick() {
 // flush waits until everything is written or the peer is lost. The lock is held.
 func (s *session) flush() {
 	for s.writing {
-		s.change.Wait()
+		s.awaitChange()
 	}
 }
 
@@ -177,7 +177,7 @@ func (s *session) take() ([]byte, []*delivery) {
 		s.writing = false
 		buf = nil
 	}
-	s.change.Broadcast()
+	s.changed()
 	return buf, after
 }
 
@@ -193,6 +193,6 @@ func (s *session) writeFailed(err error) {
 	defer s.mu.Unlock()
 	s.broken, s.writing = true, false
 	s.endLocked(err)
-	s.change.Broadcast()
+	s.changed()
 	doorway.Cut(s.conn) // nothing more can be said; wakes the reader
 }

@@ -46,7 +46,7 @@ var layers = []room{
 	// clients: the wire codecs are our own (docs/decisions/0002).
 	{path: "adapters", rooms: []string{"device"}},
 	{path: "adapters/adaptertest", rooms: []string{"adapters", "device"}, helper: true},
-	{path: "adapters/mqtt", rooms: []string{"adapters", "adapters/mqtt/packet", "device", "internal/doorway", "internal/metrics", "internal/parking", "normalize"}, others: []string{prometheus}, tests: []string{"topic"}},
+	{path: "adapters/mqtt", rooms: []string{"adapters", "adapters/mqtt/packet", "device", "internal/doorway", "internal/keyed", "internal/metrics", "internal/parking", "normalize"}, others: []string{prometheus}, tests: []string{"topic"}},
 	{path: "adapters/mqtt/packet"},
 	{path: "adapters/amqp", rooms: []string{"adapters", "adapters/amqp/wire", "adapters/amqp/words", "device", "internal/doorway", "internal/metrics", "normalize"}, others: []string{prometheus}},
 	{path: "adapters/amqp/wire"},
@@ -81,7 +81,7 @@ var layers = []room{
 	// Who may speak, and what devices are told.
 	{path: "registry", rooms: []string{"device"}, others: []string{prometheus}},
 	{path: "registry/registrytest", rooms: []string{"device", "registry"}, helper: true},
-	{path: "command", rooms: []string{"adapters", "device", "storage"}, others: []string{"github.com/oklog/ulid/v2", prometheus}},
+	{path: "command", rooms: []string{"adapters", "device", "internal/keyed", "storage"}, others: []string{"github.com/oklog/ulid/v2", prometheus}},
 
 	{path: "batch", rooms: []string{"device"}, others: []string{"github.com/oklog/ulid/v2", "golang.org/x/sync"}},
 	{path: "topic", rooms: []string{"adapters", "device", "internal/metrics"}, others: []string{prometheus}},
