@@ -196,6 +196,13 @@ func (s *Service) Heard(e device.PresenceEvent, elsewhere bool) {
 	s.expel(device.LeftTakenOver, old)
 }
 
+// Here is how many sessions are open on this node, several of one name counted once.
+func (s *Service) Here() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open.Len()
+}
+
 // Open is the sessions of this node, each as its beginning.
 func (s *Service) Open() []device.PresenceEvent {
 	s.mu.Lock()

@@ -72,7 +72,7 @@ func (h *house) here(open int, ended map[string]device.Leaving) {
 	h.t.Helper()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if got := len(h.Open()); got != open || fmt.Sprint(h.ended) != fmt.Sprint(ended) {
+	if got := len(h.Open()); got != open || h.Here() > open || (h.Here() == 0) != (open == 0) || fmt.Sprint(h.ended) != fmt.Sprint(ended) {
 		h.t.Errorf("%d sessions are open and ended are %v, want %d and %v", got, h.ended, open, ended)
 	}
 }

@@ -59,6 +59,7 @@ func (h *house) openPresence(ctx context.Context, belt *pipeline.Belt, node *pip
 	}
 	node.OnLost(func() { service.EndAll(device.LeftNodeLost) })
 	h.add(part{name: "presence", run: service.Run, stop: service.Shutdown})
+	h.add(part{name: "memory", run: func(ctx context.Context) error { return giveBackMemory(ctx, service.Here) }})
 	return service, log, h.follow(ctx, "the list of sessions", func(ctx context.Context, ready func()) error {
 		return log.FollowList(ctx, ready, service.Heard)
 	})
