@@ -74,6 +74,12 @@ func (a *actor) run() {
 	}
 }
 
+// calm reports whether the actor does nothing, was not loaded and need not be, and has
+// no session but t; Service.mu is held.
+func (a *actor) calm(t *session) bool {
+	return !a.running && !a.loaded && !a.known && (len(a.stack) == 0 || len(a.stack) == 1 && a.stack[0] == t) && a.s.quiet(a.id)
+}
+
 // wakeUp loads an actor. Sessions that came while it was not loaded have their due.
 func (a *actor) wakeUp() error {
 	err := a.load()

@@ -43,7 +43,7 @@ func (s *Service) Attach(ctx context.Context, who device.Session, offer func(dev
 	if stopping {
 		return nil, device.Errorf(device.Unavailable, "the server is stopping")
 	}
-	_, err := await(ctx, s.stay, who.Device, func(a *actor) (struct{}, error) { return struct{}{}, a.attach(t) })
+	_, err := await(ctx, t.stay, func(a *actor) (struct{}, error) { return struct{}{}, a.attach(t) })
 	if err != nil {
 		t.Detach("attach failed") // it may still be under way
 		return nil, err
@@ -150,7 +150,7 @@ func (t *session) Request(n int) {
 	if n <= 0 {
 		return
 	}
-	t.s.stay(t.who.Device, func(a *actor, err error) {
+	t.stay(func(a *actor, err error) {
 		t.credit += n
 		if err != nil {
 			a.retry()
@@ -170,7 +170,7 @@ func (t *session) Detach(reason string) {
 	if was {
 		return
 	}
-	t.s.stay(t.who.Device, func(a *actor, err error) { a.detach(t, reason, err) })
+	t.stay(func(a *actor, err error) { a.detach(t, reason, err) })
 }
 
 func (a *actor) detach(t *session, reason string, err error) {

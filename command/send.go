@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"time"
-	"unique"
 
 	"github.com/oklog/ulid/v2"
 
@@ -88,7 +87,7 @@ func (s *Service) room(id device.ID) error {
 	if s.stopping {
 		return device.Errorf(device.Unavailable, "the server is stopping")
 	}
-	if n := s.table.waiting[unique.Make(id)]; n >= s.cfg.MaxWaiting {
+	if n := s.table.waiting[id]; n >= s.cfg.MaxWaiting {
 		return device.Errorf(device.Busy, "%d commands for %s have not ended yet, the limit is %d", n, id, s.cfg.MaxWaiting)
 	}
 	return nil

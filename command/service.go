@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"sync"
 	"time"
-	"unique"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -229,12 +228,30 @@ func (s *Service) with(id device.ID, op func(a *actor, err error)) {
 	s.actorOf(id).post(op)
 }
 
-// stay is with for what a session does: a device that has no commands need not be
-// loaded for that.
-func (s *Service) stay(id device.ID, op func(a *actor, err error)) {
+// stay is with for what a session does. On a node that is alone a device without
+// commands need not be loaded for that; and while the session has the device for
+// itself, nobody but the caller is told anything: there is no need for a goroutine.
+func (t *session) stay(op func(a *actor, err error)) {
+	s := t.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.actorOf(id).enqueue(operation{op, s.cfg.Alone})
+	a := s.actorOf(t.who.Device)
+	if !s.cfg.Alone || !a.calm(t) {
+		a.enqueue(operation{op, s.cfg.Alone})
+		return
+	}
+	a.running = true
+	s.busy++
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		if len(a.queue) == 0 {
+			a.rest()
+		} else {
+			go a.run()
+		}
+	}()
+	op(a, nil)
 }
 
 // actorOf is the device's actor, made when it is not there; mu is held.
@@ -249,21 +266,21 @@ func (s *Service) actorOf(id device.ID) *actor {
 
 // quiet reports whether a device has no command that has not ended, as far as this
 // node knows; mu is held.
-func (s *Service) quiet(id device.ID) bool { return s.table.waiting[unique.Make(id)] == 0 }
+func (s *Service) quiet(id device.ID) bool { return s.table.waiting[id] == 0 }
 
 // ask is with, waited for. When ctx ends first, op may still run.
 func ask[T any](ctx context.Context, s *Service, id device.ID, op func(a *actor) (T, error)) (T, error) {
-	return await(ctx, s.with, id, op)
+	return await(ctx, func(do func(*actor, error)) { s.with(id, do) }, op)
 }
 
 // await waits for an operation that post, with or stay, has run.
-func await[T any](ctx context.Context, post func(device.ID, func(*actor, error)), id device.ID, op func(a *actor) (T, error)) (T, error) {
+func await[T any](ctx context.Context, post func(func(*actor, error)), op func(a *actor) (T, error)) (T, error) {
 	type result struct {
 		v   T
 		err error
 	}
 	done := make(chan result, 1)
-	post(id, func(a *actor, err error) {
+	post(func(a *actor, err error) {
 		var r result
 		if r.err = err; err == nil {
 			r.v, r.err = op(a)

@@ -19,11 +19,11 @@ type table struct {
 	node     string
 	byID     map[ulid.ULID]*entry
 	due      dueHeap
-	waiting  map[unique.Handle[device.ID]]int // commands not ended, per device that has any
-	orphans  map[ulid.ULID]*entry             // those in byID whose request was not seen (yet)
-	finished map[ulid.ULID]*entry             // those in byID that have ended
-	requests order                            // those in byID with a request, oldest first
-	events   order                            // those in byID with an event, by their first
+	waiting  map[device.ID]int    // commands not ended, per device that has any
+	orphans  map[ulid.ULID]*entry // those in byID whose request was not seen (yet)
+	finished map[ulid.ULID]*entry // those in byID that have ended
+	requests order                // those in byID with a request, oldest first
+	events   order                // those in byID with an event, by their first
 }
 
 type entry struct {
@@ -47,7 +47,7 @@ func newTable(node string) *table {
 	return &table{
 		requests: order{by: func(e *entry) uint64 { return e.request }},
 		events:   order{by: func(e *entry) uint64 { return e.first }},
-		node:     node, byID: map[ulid.ULID]*entry{}, waiting: map[unique.Handle[device.ID]]int{},
+		node:     node, byID: map[ulid.ULID]*entry{}, waiting: map[device.ID]int{},
 		orphans: map[ulid.ULID]*entry{}, finished: map[ulid.ULID]*entry{},
 	}
 }
@@ -62,7 +62,7 @@ func (t *table) request(ev *device.StoredEvent) {
 	if e == nil {
 		e = &entry{id: id, dev: unique.Make(ev.ID()), state: device.StateQueued, index: -1}
 		t.byID[id] = e
-		t.waiting[e.dev]++
+		t.waiting[e.dev.Value()]++
 	}
 	if e.request != 0 {
 		return
@@ -84,7 +84,7 @@ func (t *table) event(ev *device.StoredEvent) {
 	if e == nil { // the streams are read side by side: its request comes, or was removed long ago
 		e = &entry{id: id, dev: unique.Make(ev.ID()), index: -1}
 		t.byID[id], t.orphans[id] = e, e
-		t.waiting[e.dev]++
+		t.waiting[e.dev.Value()]++
 	}
 	if e.first == 0 {
 		e.first = ev.Position.Seq
@@ -112,7 +112,7 @@ func (t *table) moved(e *entry, state device.CommandState, since int64) {
 	if state.Terminal(e.oneWay) {
 		if _, ended := t.finished[e.id]; !ended {
 			t.finished[e.id] = e
-			t.leave(e.dev)
+			t.leave(e.dev.Value())
 		}
 		t.disarm(e)
 		return
@@ -128,7 +128,7 @@ func (t *table) moved(e *entry, state device.CommandState, since int64) {
 	t.arm(e, due)
 }
 
-func (t *table) leave(dev unique.Handle[device.ID]) {
+func (t *table) leave(dev device.ID) {
 	if t.waiting[dev]--; t.waiting[dev] <= 0 {
 		delete(t.waiting, dev)
 	}
@@ -137,7 +137,7 @@ func (t *table) leave(dev unique.Handle[device.ID]) {
 // forget drops a command whose request is no longer in the mailbox.
 func (t *table) forget(e *entry) {
 	if _, ended := t.finished[e.id]; !ended {
-		t.leave(e.dev)
+		t.leave(e.dev.Value())
 	}
 	t.disarm(e)
 	delete(t.byID, e.id)
