@@ -172,6 +172,7 @@ func (s *session) accept(c *packet.Connect) {
 	if s.cause == nil {
 		_ = s.conn.SetReadDeadline(time.Time{})
 	}
+	s.hold()
 	if !s.append(answer) {
 		s.endLocked(closeWith(packet.PacketTooLarge, "the client's maximum packet size leaves no room for CONNACK"))
 	}

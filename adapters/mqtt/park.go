@@ -86,6 +86,7 @@ func isQuiet(p packet.Packet) bool {
 func (s *session) settle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.release()
 	if s.cause != nil || !s.parks || !s.parkLocked() {
 		return false
 	}

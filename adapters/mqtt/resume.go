@@ -141,6 +141,7 @@ func (s *session) goOn() error {
 		return nil
 	}
 	s.mu.Lock()
+	s.release() // what follows may take its time
 	mailbox := t.mailbox
 	t.mailbox = nil
 	s.mu.Unlock()

@@ -157,12 +157,13 @@ func (s *session) serve() (err error) {
 	}
 }
 
-// arm prepares the next read: it waits until a slow peer has taken enough of
-// our output, and moves the keep-alive deadline. The deadline is set again
+// arm prepares the next read: it writes what is held, waits until a slow peer has taken
+// enough of our output, and moves the keep-alive deadline. The deadline is set again
 // only after a sixteenth of the keep-alive, and is later by as much.
 func (s *session) arm() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.release()
 	for len(s.out) > maxQueuedOutput && s.cause == nil {
 		s.awaitChange()
 	}

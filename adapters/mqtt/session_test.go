@@ -3,6 +3,8 @@ package mqtt_test
 import (
 	"context"
 	"net"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -266,5 +268,48 @@ func TestMetrics(t *testing.T) {
 	}
 	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v, %v", problems, err)
+	}
+}
+
+// writes notes which goroutine wrote to a connection last.
+type writes struct {
+	net.Conn
+	mu   sync.Mutex
+	from []string
+}
+
+func (w *writes) Write(b []byte) (int, error) {
+	stack := make([]byte, 64<<10)
+	stack = stack[:runtime.Stack(stack, false)]
+	w.mu.Lock()
+	w.from = append(w.from, string(stack))
+	w.mu.Unlock()
+	return w.Conn.Write(b)
+}
+
+// TestFirstAnswersAreWrittenByWhoReads: CONNACK and the first SUBACK need no goroutine;
+// when much was written already, answers have one, so that a peer that takes nothing
+// does not keep us from reading.
+func TestFirstAnswersAreWrittenByWhoReads(t *testing.T) {
+	conn, served := pipe(t)
+	t.Cleanup(func() { conn.Close() })
+	w := &writes{Conn: served}
+	serve(t, mqtt.Config{}, &adaptertest.Gate{}).ServeConn(w)
+	p := &wire{t: t, conn: conn, r: packet.NewReader(conn, packet.V5, packet.MaxPacketBytes), v: packet.V5}
+	p.send(&packet.Connect{Version: packet.V5, CleanStart: true, ClientID: "dev1"})
+	want[*packet.Connack](p)
+	p.subscribe("commands", 1)
+	for range 2 << 10 / 2 { // PINGRESP has two bytes
+		p.send(packet.Pingreq{})
+		want[packet.Pingresp](p)
+	}
+	p.subscribe("commands", 1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, stack := range w.from {
+		reads := strings.Contains(stack, "(*session).run(")
+		if first := i < 2; first != reads {
+			t.Errorf("write %d of %d: by the goroutine that reads: %v", i, len(w.from), reads)
+		}
 	}
 }

@@ -66,6 +66,7 @@ func (s *session) subscribe(p *packet.Subscribe) error {
 func (s *session) sendSuback(p *packet.Suback) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.hold()
 	if !s.append(p) && p.Properties != nil {
 		p.Properties = nil
 		s.append(p)

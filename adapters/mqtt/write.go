@@ -16,14 +16,20 @@ type output struct {
 	out     []byte
 	after   []*delivery // QoS 0 deliveries in out, settled once it is written
 	writing bool
-	spoke   bool // something was queued at least once
-	broken  bool // the peer cannot be written to
+	inHand  bool   // the reading goroutine writes what is queued, before it reads on
+	spoke   bool   // something was queued at least once
+	broken  bool   // the peer cannot be written to
+	left    uint16 // bytes that left the queue so far, up to easyOutput
 }
 
 const (
 	keptBuffer    = 64 << 10 // larger buffers are left to the collector
 	writeAtOnce   = 64 << 10 // what a peer must take within Config.WriteTimeout
 	maxReasonText = 400      // bytes of a Reason String
+
+	// easyOutput is how many bytes a new connection's socket takes at once, though
+	// the peer reads nothing.
+	easyOutput = 2 << 10
 )
 
 // send queues a packet.
@@ -113,20 +119,51 @@ func (s *session) room() []byte {
 
 // kick starts the writer when there is something to write.
 func (s *session) kick() {
-	if len(s.out) > 0 && !s.writing && !s.broken {
+	if len(s.out) > 0 && !s.writing && !s.broken && !s.inHand {
 		s.writing = true
 		go s.write()
 	}
 }
 
+// hold leaves what is queued from now on to the reading goroutine, which calls it, if a
+// new connection takes that at once: CONNACK and the first SUBACK need no goroutine of
+// their own. The lock is held.
+func (s *session) hold() {
+	s.inHand = !s.writing && int(s.left)+len(s.out) < easyOutput
+}
+
+// release writes what was held. The lock is held; it is let go meanwhile.
+func (s *session) release() {
+	if !s.inHand {
+		return
+	}
+	s.inHand = false
+	if len(s.out) == 0 || s.writing || s.broken {
+		return
+	}
+	s.writing = true
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	s.writeOut(true)
+}
+
 // flush waits until everything is written or the peer is lost. The lock is held.
 func (s *session) flush() {
+	s.inHand = false
+	s.kick()
 	for s.writing {
 		s.awaitChange()
 	}
 }
 
 func (s *session) write() {
+	runtime.Gosched() // let whoever is acknowledging a batch finish: fewer, larger writes
+	s.writeOut(false)
+}
+
+// writeOut writes what is queued; what is not easy any more it leaves to a goroutine
+// of its own, if it is to.
+func (s *session) writeOut(easy bool) {
 	var err error
 	defer func() {
 		if err != nil {
@@ -134,9 +171,8 @@ func (s *session) write() {
 		}
 	}()
 	defer s.contain(&err)
-	runtime.Gosched() // let whoever is acknowledging a batch finish: fewer, larger writes
 	for {
-		buf, after := s.take()
+		buf, after := s.take(easy)
 		if buf == nil {
 			return
 		}
@@ -168,11 +204,16 @@ func (s *session) writeAll(buf []byte) error {
 }
 
 // take hands over what is queued; nil when the writer shall stop.
-func (s *session) take() ([]byte, []*delivery) {
+func (s *session) take(easy bool) ([]byte, []*delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if easy && int(s.left)+len(s.out) > easyOutput {
+		go s.write()
+		return nil, nil
+	}
 	buf, after := s.out, s.after
 	s.out, s.after = nil, nil
+	s.left = uint16(min(int(s.left)+len(buf), easyOutput))
 	if len(buf) == 0 {
 		s.writing = false
 		buf = nil
