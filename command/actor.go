@@ -334,6 +334,15 @@ func (a *actor) timeout() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(a.s.ctx, a.s.cfg.Timeout)
 }
 
+// leaseTimeout is timeout for a lease, which asks nobody on a node that is alone. Every
+// session does that: it costs neither a timer nor the depth of the stack to make one.
+func (a *actor) leaseTimeout() (context.Context, context.CancelFunc) {
+	if a.s.cfg.Alone {
+		return a.s.ctx, func() {}
+	}
+	return a.timeout()
+}
+
 // retry comes back to what could not be done for want of a stream.
 func (a *actor) retry() { a.wakeAt(time.Now().Add(a.s.cfg.RetryAfter)) }
 

@@ -82,7 +82,7 @@ func (a *actor) attach(t *session) error {
 // lease takes the lease for a session. That of a gateway is elsewhere when the device
 // itself is connected to another node.
 func (a *actor) lease(t *session) error {
-	ctx, cancel := a.timeout()
+	ctx, cancel := a.leaseTimeout()
 	defer cancel()
 	epoch, err := a.s.leases.Take(ctx, t.who, a.s.cfg.Node)
 	if t.who.Via != "" && device.CodeOf(err) == device.Conflict {
@@ -192,7 +192,7 @@ func (a *actor) detach(t *session, reason string, err error) {
 	if t.epoch == (device.Epoch{}) {
 		return
 	}
-	ctx, cancel := a.timeout()
+	ctx, cancel := a.leaseTimeout()
 	defer cancel()
 	if err := a.s.leases.Release(ctx, a.id, t.epoch); err != nil {
 		a.s.cfg.Logger.Warn("lease not released; it is superseded when the device attaches again", a.id.Log(), "error", err)

@@ -9,10 +9,17 @@ import (
 // now is the wall clock without the monotonic part, as it is stored.
 func now() time.Time { return time.Now().Round(0).UTC() }
 
-// pump offers what waits, oldest first, as long as the newest session has asked
-// for it. It makes one delivery a turn, so that settlements and answers are not
-// held up behind a long queue.
+// pump offers what waits, oldest first, as long as the newest session has asked for
+// it. Mostly nothing does, and that is cheap to find out.
 func (a *actor) pump() {
+	if len(a.cmds) > 0 {
+		a.offerNext()
+	}
+}
+
+// offerNext makes one delivery a turn, so that settlements and answers are not
+// held up behind a long queue.
+func (a *actor) offerNext() {
 	top := a.top()
 	if top == nil || top.credit <= 0 || top.epoch == (device.Epoch{}) || top.gone() || top.mayAct() != nil {
 		return

@@ -30,7 +30,7 @@ type Config struct {
 
 	// Alone says that no other node stores commands or transitions: what this one
 	// has stored and read is all there is, and a device comes without its part of the
-	// streams being read, unless it has commands.
+	// streams being read, unless it has commands. Leases do not block there.
 	Alone bool
 
 	// Bystander leaves to other nodes what at least one has to do for all:

@@ -100,6 +100,10 @@ func (l Leases) Take(ctx context.Context, s device.Session, node string) (device
 	if l.b.opts.Server != nil {
 		return l.b.ownEpochs.next(), nil
 	}
+	return l.take(ctx, s, node)
+}
+
+func (l Leases) take(ctx context.Context, s device.Session, node string) (device.Epoch, error) {
 	body := leaseBody{Node: node, Protocol: s.Protocol, Client: s.Client, Via: s.Via, Since: time.Now().UTC()}
 	if n := l.b.node; n != nil {
 		var err error

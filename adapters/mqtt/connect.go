@@ -122,22 +122,22 @@ func (s *session) expel(why device.Leaving) { s.end(expelled(why)) }
 
 // identify settles the client identifier (3.1.3.1).
 func (s *session) identify(c *packet.Connect) error {
-	no := &refusal{reason: packet.ClientIDNotValid, v311: packet.V311IdentifierRejected, result: "refused"}
 	if _, ok := c.Properties.Text(packet.AuthMethod); ok {
-		no.reason, no.text = packet.BadAuthenticationMethod, "extended authentication is not supported"
-		return no
+		return refuseID(packet.BadAuthenticationMethod, "extended authentication is not supported")
 	}
 	switch s.client = c.ClientID; {
 	case len(c.ClientID) > maxClientID:
-		no.text = "client identifier is longer than 256 bytes"
-		return no
+		return refuseID(packet.ClientIDNotValid, "client identifier is longer than 256 bytes")
 	case c.ClientID == "" && c.Version < packet.V5 && !c.CleanStart:
-		no.text = "an empty client identifier needs a clean session"
-		return no
+		return refuseID(packet.ClientIDNotValid, "an empty client identifier needs a clean session")
 	case c.ClientID == "":
 		s.client = "auto-" + rand.Text()
 	}
 	return nil
+}
+
+func refuseID(reason packet.Reason, text string) *refusal {
+	return &refusal{reason: reason, v311: packet.V311IdentifierRejected, text: text, result: "refused"}
 }
 
 // limits takes over what the client can bear.
