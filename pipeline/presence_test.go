@@ -220,14 +220,32 @@ func TestAnAnswerThatWasLostHoldsNobody(t *testing.T) {
 // TestWhatIsStruckVanishes: a session taken off the list leaves nothing there, also on
 // a list that an earlier release made.
 func TestWhatIsStruckVanishes(t *testing.T) {
-	_, url := externalServer(t, true)
-	b := openOn(t, Options{URL: url, NodeName: "earlier"})
+	t.Run("alone", func(t *testing.T) {
+		server, err := embedded.Start(embedded.Options{Dir: t.TempDir()})
+		must(t, err)
+		t.Cleanup(func() { stopWithin(t, server.Shutdown) })
+		whatIsStruckVanishes(t, Options{Server: server})
+	})
+	t.Run("one of several", func(t *testing.T) {
+		_, url := externalServer(t, true)
+		whatIsStruckVanishes(t, Options{URL: url, NodeName: "a"})
+	})
+}
+
+func whatIsStruckVanishes(t *testing.T, o Options) {
+	b := openOn(t, o)
 	_, err := b.js.CreateStream(t.Context(), jetstream.StreamConfig{
 		Name: PresenceStream, Subjects: []string{presenceRoot + everything}, MaxMsgsPerSubject: 1, AllowDirect: true,
 		PersistMode: jetstream.AsyncPersistMode,
 	})
 	must(t, err)
-	a, _ := presenceOn(t, url, "a")
+	node, err := b.Join(t.Context(), NodeOptions{Identity: "a"})
+	must(t, err)
+	t.Cleanup(func() { stopWithin(t, node.Leave) })
+	a, err := b.Presence(t.Context(), node)
+	must(t, err)
+	t.Cleanup(func() { stopWithin(t, a.Close) })
+
 	var begins, ends []device.PresenceEvent
 	for i := range 3 * listFlight / 2 {
 		begin, end := stay(i)

@@ -87,6 +87,8 @@ func (p *Presence) list(ctx context.Context, entries []listEntry) error {
 	return nil
 }
 
+// listSome has every entry answered. With an embedded server nobody else writes to the
+// list: there the first and the last answer tell by their sequences of all between.
 func (p *Presence) listSome(ctx context.Context, entries []listEntry) error {
 	answers := make(chan reply, len(entries))
 	number := p.acks.expect(func(_ int, r reply) {
@@ -96,26 +98,34 @@ func (p *Presence) listSome(ctx context.Context, entries []listEntry) error {
 		}
 	})
 	defer p.acks.forget(number)
-	gone := lifetime(struckFor)
+	gone, last, asked := lifetime(struckFor), len(entries)-1, 0
 	for i, e := range entries {
-		m := &nats.Msg{Subject: e.subject, Data: e.body, Reply: p.acks.subject(number, i)}
+		m := &nats.Msg{Subject: e.subject, Data: e.body}
 		if e.body == nil {
 			m.Header = gone
+		}
+		if p.b.opts.Server == nil || i == 0 || i == last {
+			m.Reply = p.acks.subject(number, i)
+			asked++
 		}
 		if err := p.b.nc.PublishMsg(m); err != nil {
 			return err
 		}
 	}
-	var failed error
-	for range entries {
+	low, high := ^uint64(0), uint64(0)
+	for range asked {
 		select {
 		case r := <-answers:
-			if r.code != 0 && failed == nil {
-				failed = r.err()
+			if r.code != 0 {
+				return r.err()
 			}
+			low, high = min(low, r.seq), max(high, r.seq)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	return failed
+	if high-low < uint64(last) {
+		return fmt.Errorf("%d of %d entries were stored", high-low+1, len(entries))
+	}
+	return nil
 }

@@ -3,7 +3,6 @@ package presence
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/tributary-iot/tributary/device"
@@ -53,10 +52,10 @@ func (s *Service) take() (batch []device.PresenceEvent, closing bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := min(len(s.queue), maxWrite)
-	batch = slices.Clone(s.queue[:n])
+	batch = s.queue[:n:n]
 	s.queue = s.queue[n:]
-	if len(s.queue) == 0 {
-		s.queue = nil
+	if len(s.queue) == 0 && n > 0 {
+		s.queue = make([]device.PresenceEvent, 0, n) // as much may come again
 	}
 	return batch, s.closing
 }

@@ -80,7 +80,8 @@ func listen(name, addr string) (net.Listener, error) {
 	if addr == "" || addr == Off {
 		return nil, nil
 	}
-	l, err := net.Listen("tcp", addr)
+	config := listenConfig()
+	l, err := config.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("%s: cannot listen: %w", name, err)
 	}

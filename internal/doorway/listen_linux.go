@@ -1,0 +1,32 @@
+package doorway
+
+import (
+	"errors"
+	"net"
+	"syscall"
+)
+
+// keepAliveIdle and keepAliveProbes are what Go asks of each connection by default:
+// seconds of silence before a probe and between two, and probes before it is given up.
+const (
+	keepAliveIdle   = 15
+	keepAliveProbes = 9
+)
+
+// listenConfig has a listener probe silent connections. An accepted connection has
+// the listener's options from the start (tcp(7)), so none of them is asked for again:
+// four system calls less for each.
+func listenConfig() net.ListenConfig {
+	return net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		err := c.Control(func(fd uintptr) {
+			failed = errors.Join(
+				syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1),
+				syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, keepAliveIdle),
+				syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, keepAliveIdle),
+				syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, keepAliveProbes),
+			)
+		})
+		return errors.Join(err, failed)
+	}}
+}

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package doorway
+
+import "net"
+
+// listenConfig leaves it to Go to have each connection probed when it is silent.
+func listenConfig() net.ListenConfig { return net.ListenConfig{} }
