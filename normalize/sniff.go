@@ -48,7 +48,7 @@ func attempt(m *device.Message, contentType string, decode decoder) bool {
 
 func sniffJSON(m *device.Message) bool {
 	switch {
-	case bytes.Contains(m.Payload, []byte(`"specversion"`)) && attempt(m, typeCloudEvent, decodeCloudEvent):
+	case bytes.Contains(m.Payload, []byte("specversion")) && attempt(m, typeCloudEvent, decodeCloudEvent):
 		return true
 	case bytes.HasPrefix(bytes.TrimLeft(m.Payload, " \t\r\n"), []byte("[")) && attempt(m, typeSenML, sniffSenML):
 		return true

@@ -1,6 +1,7 @@
 package normalize
 
 import (
+	"hash/maphash"
 	"slices"
 	"sync"
 	"time"
@@ -46,10 +47,31 @@ type walk struct {
 	path  []byte // name of the value in hand
 	depth int
 	muted int // above 0 inside what is payload only
+	names *names
+}
+
+// names are the strings of names met lately, each at the place its hash gives it:
+// devices say the same few again and again.
+type names [64]string
+
+var nameSeed = maphash.MakeSeed()
+
+// of is the string of a name; no names make a new one.
+func (n *names) of(name []byte) string {
+	if n == nil {
+		return string(name)
+	}
+	place := &n[maphash.Bytes(nameSeed, name)%uint64(len(n))]
+	if *place != string(name) {
+		*place = string(name)
+	}
+	return *place
 }
 
 // walks lend their buffers to one payload after another.
-var walks = sync.Pool{New: func() any { return &walk{path: make([]byte, 0, 128), out: make([]device.Measurement, 0, 16)} }}
+var walks = sync.Pool{New: func() any {
+	return &walk{path: make([]byte, 0, 128), out: make([]device.Measurement, 0, 16), names: new(names)}
+}}
 
 // What a walk that is given back may have room for.
 const (
@@ -71,7 +93,7 @@ func walkInto(m *device.Message, src source, end func() error) error {
 	}
 	if cap(w.out) <= maxLentFinds && cap(w.path) <= maxLentPath {
 		clear(w.out)
-		*w = walk{path: w.path[:0], out: w.out[:0]}
+		*w = walk{path: w.path[:0], out: w.out[:0], names: w.names}
 		walks.Put(w)
 	}
 	return err
@@ -246,7 +268,7 @@ func (w *walk) add(v device.Value) error {
 	case hasControl(w.path):
 		return device.Errorf(device.Invalid, "name of the measurement before byte %d contains a control character", w.src.at())
 	}
-	w.out = append(w.out, device.Measurement{Name: string(w.path), Value: v})
+	w.out = append(w.out, device.Measurement{Name: w.names.of(w.path), Value: v})
 	return nil
 }
 

@@ -14,8 +14,8 @@ import (
 
 // PersistOptions tune the persister; the zero value is right for a server.
 type PersistOptions struct {
-	MaxBatch  int              // rows of one transaction; default 1,000
-	Pace      time.Duration    // least time between two commits of a stream, while messages flow; default 25 ms
+	MaxBatch  int              // rows of one transaction; default 4,000
+	Pace      time.Duration    // least time between two commits of a stream, while messages flow; default 40 ms
 	KeepBytes int64            // of stored messages that TELEMETRY keeps for stream readers; default 4 GiB
 	PurgeStep int64            // bytes over KeepBytes before they are purged; default 64 MiB
 	Floor     Floor            // nil: this store alone decides what the streams may forget
@@ -29,8 +29,8 @@ type PersistOptions struct {
 type Floor func(ctx context.Context, stream string) (uint64, error)
 
 func (o PersistOptions) withDefaults() PersistOptions {
-	o.MaxBatch = cmp.Or(o.MaxBatch, 1000)
-	o.Pace = cmp.Or(o.Pace, 25*time.Millisecond)
+	o.MaxBatch = cmp.Or(o.MaxBatch, 4000)
+	o.Pace = cmp.Or(o.Pace, 40*time.Millisecond)
 	o.KeepBytes = cmp.Or(o.KeepBytes, 4<<30)
 	o.PurgeStep = cmp.Or(o.PurgeStep, 64<<20)
 	o.Tend = cmp.Or(o.Tend, time.Second)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/tributary-iot/tributary/internal/headroom"
 	"github.com/tributary-iot/tributary/internal/options"
 )
 
@@ -69,6 +70,7 @@ func (s *serveCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	go headroom.Run(ctx)
 	return h.serve(ctx)
 }
 
