@@ -26,6 +26,7 @@ type Belt struct {
 
 	telemetry, commands, events, letters, records *publisher
 	topics, retained, sessions                    *publisher
+	ears                                          ears // of what is cast on topics
 	deadLetters                                   *deadLetters
 	node                                          *Node     // nil before Join
 	verifier                                      *verifier // nil: nobody looks at the server's settings

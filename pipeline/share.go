@@ -118,10 +118,12 @@ func (t *Topics) shareConsumer(ctx context.Context, src device.Source, g device.
 	return c, nil
 }
 
-// HearShared calls fn with what is Cast on topics that a group's filter takes, one
-// after the other, from when it returns until stop: each message is told to one of
-// those who listen for the group, on any node.
+// HearShared calls fn with what is Cast on topics that a group's filter takes, as Hear
+// does: each message is told to one of those who listen for the group, on any node.
 func (t *Topics) HearShared(ctx context.Context, g device.Group, fn func(*device.Publication)) (stop func(), err error) {
+	if t.b.opts.Server != nil {
+		return t.b.ears.listen(g, fn), nil
+	}
 	return t.hear(ctx, topicFilter(topicNowRoot, g.Tenant, g.Filter), shareConsumerName(g), fn)
 }
 

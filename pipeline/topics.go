@@ -85,15 +85,22 @@ func (t *Topics) Cast(p *device.Publication) error {
 	if err := t.check(p); err != nil {
 		return err
 	}
+	if t.b.opts.Server != nil {
+		t.b.ears.tell(p)
+		return nil
+	}
 	if err := t.b.nc.Publish(topicSubject(topicNowRoot, p.Tenant, p.Topic), devicepb.MarshalPublication(p)); err != nil {
 		return device.Wrap(device.Unavailable, "the message cannot be passed on now", err)
 	}
 	return nil
 }
 
-// Hear calls fn with every message Cast on the topics of a tenant, one after
-// the other, from when it returns until stop.
+// Hear calls fn with every message Cast on the topics of a tenant, those of one
+// publisher one after the other, from when it returns until stop.
 func (t *Topics) Hear(ctx context.Context, tenant string, fn func(*device.Publication)) (stop func(), err error) {
+	if t.b.opts.Server != nil {
+		return t.b.ears.listen(device.Group{Tenant: tenant}, fn), nil
+	}
 	return t.hear(ctx, topicFilter(topicNowRoot, tenant, "#"), "", fn)
 }
 

@@ -143,36 +143,6 @@ func TestFindAMark(t *testing.T) {
 	}
 }
 
-func TestCastReachesOneTenant(t *testing.T) {
-	b := inside(t, t.TempDir(), Options{})
-	got := make(chan *device.Publication, 8)
-	stop, err := b.Topics().Hear(t.Context(), "default", func(p *device.Publication) { got <- p })
-	if err != nil {
-		t.Fatal(err)
-	}
-	other := publication1("a/b", "other")
-	other.Tenant = "other"
-	for _, p := range []*device.Publication{other, publication1("a/b", "1"), publication1("/", "2")} {
-		if err := b.Topics().Cast(p); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, want := range []string{"1", "2"} {
-		select {
-		case p := <-got:
-			if string(p.Payload) != want {
-				t.Errorf("heard %q, want %q", p.Payload, want)
-			}
-		case <-time.After(20 * time.Second):
-			t.Fatal("nothing was heard")
-		}
-	}
-	stop()
-	if n := lastSeq(t, b, TopicStream); n != 0 {
-		t.Errorf("the stream holds %d", n)
-	}
-}
-
 func TestRetainedMessages(t *testing.T) {
 	b := inside(t, t.TempDir(), Options{MaxRetained: 5})
 	keep := func(topic, payload string, expires time.Time) error {

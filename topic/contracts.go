@@ -29,8 +29,9 @@ type Log interface {
 	// Cast tells p to whoever listens on any node now, and keeps nothing.
 	Cast(p *device.Publication) error
 
-	// Hear calls fn with every message Cast on topics of a tenant, one at a time,
-	// from when it returns until stop is called.
+	// Hear calls fn with every message Cast on topics of a tenant, those of one
+	// publisher in order, from when it returns until stop is called. Cast may be what
+	// calls it.
 	Hear(ctx context.Context, tenant string, fn func(*device.Publication)) (stop func(), err error)
 
 	// Share begins to read what a source holds for a group, as one of its readers on
