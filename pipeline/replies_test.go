@@ -113,14 +113,16 @@ func TestReplyIsHeldAsLongAsItTakes(t *testing.T) {
 	told := make(chan error, 1)
 	go func() { told <- sendReply(there, "default", "slow", "1") }()
 	lost := openOn(t, Options{Server: server, Durability: Relaxed})
-	receiveReplies(t, lost, "default", "lost", holding)
+	other := receiveReplies(t, lost, "default", "lost", holding)
 	gone := make(chan error, 1)
 	go func() { gone <- sendReply(there, "default", "lost", "1") }()
 	// While the other's node is given up, this one's is not, and it waits the longer.
 	eventually(t, "both have it", func() bool {
 		slow.mu.Lock()
+		other.mu.Lock()
 		defer slow.mu.Unlock()
-		return len(slow.done) == 1
+		defer other.mu.Unlock()
+		return len(slow.done) == 1 && len(other.done) == 1
 	})
 	stopWithin(t, func(ctx context.Context) error { return lost.Close(ctx) })
 	if err := <-gone; device.CodeOf(err) != device.Unavailable {
