@@ -17,14 +17,20 @@ const sub = connect('sub')
 const pub = connect('pub')
 sub.on('message', (_, payload) => { const n = Number(payload); got.set(n, (got.get(n) || 0) + 1) })
 
+// MQTT.js keeps what it is given while it is connected, and while it is not. What it is
+// given while it sends again what it kept, it hands back when the connection is lost
+// meanwhile: with this error, and unsent.
+const handedBack = (err) => err && err.message === 'Connection closed'
+
+const publish = (n) => pub.publish(topic, String(n), { qos: 2 }, (err) => {
+  if (handedBack(err)) return setImmediate(publish, n)
+  // Packet Identifier not found: it was released before, "not an error during recovery" (3.7.2.1).
+  if (!err || err.code === 0x92) done++
+  setImmediate(fill)
+})
+
 const fill = () => {
-  while (!ended && sent - done < window) {
-    pub.publish(topic, String(sent++), { qos: 2 }, (err) => {
-      // Packet Identifier not found: it was released before, "not an error during recovery" (3.7.2.1).
-      if (!err || err.code === 0x92) done++
-      setImmediate(fill)
-    })
-  }
+  while (!ended && sent - done < window) publish(sent++)
 }
 
 const finish = async () => {
