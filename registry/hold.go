@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/internal/keyed"
 )
 
 // recheckPause is between two attempts to find out whether a connection may go on.
@@ -16,7 +17,7 @@ const recheckPause = time.Second
 // connection, not for each device.
 type holds struct {
 	mu    sync.Mutex
-	of    map[device.ID]map[*hold]struct{}
+	of    *keyed.Map[device.ID, hold] // the newest of each principal
 	count int
 }
 
@@ -26,6 +27,9 @@ type hold struct {
 	credential string // what it came in with; "" when only a disabled device ends it
 	revoked    func(error)
 	expiry     *time.Timer
+	over       bool
+	older      *hold // of the same principal
+	newer      *hold
 }
 
 // Hold ties a connection to the principal that Authenticate answered: revoked
@@ -121,12 +125,10 @@ func (r *Registry) recheckAll(ctx context.Context) {
 func (s *holds) enter(h *hold) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := s.of[h.id]
-	if all == nil {
-		all = make(map[*hold]struct{}, 1)
-		s.of[h.id] = all
+	if h.older = s.of.Get(h.id); h.older != nil {
+		h.older.newer = h
 	}
-	all[h] = struct{}{}
+	s.of.Put(h)
 	s.count++
 }
 
@@ -138,31 +140,39 @@ func (s *holds) leave(h *hold) {
 }
 
 func (s *holds) leaveLocked(h *hold) {
-	all := s.of[h.id]
-	if _, there := all[h]; !there {
+	if h.over {
 		return
 	}
+	h.over = true
 	if h.expiry != nil {
 		h.expiry.Stop()
 	}
-	delete(all, h)
-	if s.count--; len(all) == 0 {
-		delete(s.of, h.id)
+	s.count--
+	if h.older != nil {
+		h.older.newer = h.newer
+	}
+	switch {
+	case h.newer != nil:
+		h.newer.older = h.older
+	case h.older != nil:
+		s.of.Put(h.older)
+	default:
+		s.of.Delete(h.id)
 	}
 }
 
 func (s *holds) has(id device.ID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.of[id] != nil
+	return s.of.Get(id) != nil
 }
 
 func (s *holds) ids() []device.ID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]device.ID, 0, len(s.of))
-	for id := range s.of {
-		all = append(all, id)
+	all := make([]device.ID, 0, s.of.Len())
+	for h := range s.of.All() {
+		all = append(all, h.id)
 	}
 	return all
 }
@@ -178,7 +188,7 @@ func (s *holds) len() int {
 func (s *holds) condemned(id device.ID, p *principal, now time.Time, again func()) (out []*hold) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for h := range s.of[id] {
+	for h := s.of.Get(id); h != nil; h = h.older { // those taken out still know their older
 		ends, ok := h.allowedBy(p, now)
 		if !ok {
 			s.leaveLocked(h)

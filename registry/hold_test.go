@@ -182,6 +182,49 @@ func TestHoldEndsWithRelease(t *testing.T) {
 	wantStanding(t, "a disable after release", ended)
 }
 
+// TestHoldsOfOnePrincipal: of several connections those end that were not released, in
+// whatever order others were.
+func TestHoldsOfOnePrincipal(t *testing.T) {
+	f := newFixture(t)
+	secret := f.add(t, "dev1@default")
+	var all []chan error
+	for _, released := range [][]int{{}, {0}, {4}, {2}, {1, 2, 3}, {3, 2, 4}, {0, 1, 0}, {4, 3, 2, 1, 0}} {
+		p, err := f.reg.Authenticate(t.Context(), device.Credential{User: "dev1", Secret: secret})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ended []chan error
+		var release []func()
+		for range 5 {
+			c := make(chan error, 2)
+			ended = append(ended, c)
+			release = append(release, f.reg.Hold(p, func(err error) { c <- err }))
+		}
+		gone := map[int]bool{}
+		for _, i := range released {
+			release[i]()
+			gone[i] = true
+		}
+		if _, err := f.reg.Disable(t.Context(), p.ID); err != nil {
+			t.Fatal(err)
+		}
+		for i := range ended {
+			if !gone[i] {
+				wantEnded(t, "a disable", ended[i])
+			}
+			release[i]()
+		}
+		if _, err := f.reg.Enable(t.Context(), p.ID); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, ended...)
+	}
+	f.settle(t)
+	for _, ended := range all {
+		wantStanding(t, "what was over", ended)
+	}
+}
+
 // TestHoldDevice: a gateway may go on for a device that is not, or no longer,
 // registered, and must stop for one that is disabled.
 func TestHoldDevice(t *testing.T) {

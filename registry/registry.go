@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/internal/keyed"
 )
 
 // Registry answers who may speak. Make one with New; it works at once, and
@@ -36,7 +37,7 @@ func New(cfg Config) (*Registry, error) {
 	c := newCache(cfg.CacheSize)
 	r := &Registry{cfg: cfg, cache: c, dummy: make([]proof, 1), asking: make(chan struct{}, cfg.LookupsAtOnce)}
 	rand.Read(r.dummy[0].hash[:])
-	r.holds.of = map[device.ID]map[*hold]struct{}{}
+	r.holds.of = keyed.New(func(h *hold) device.ID { return h.id })
 	r.metrics = newMetrics(c, &r.holds)
 	r.stopping, r.stop = context.WithCancel(context.Background())
 	if err := r.metrics.register(cfg.Registerer); err != nil {

@@ -79,7 +79,7 @@ var layers = []room{
 	},
 
 	// Who may speak, and what devices are told.
-	{path: "registry", rooms: []string{"device"}, others: []string{prometheus}},
+	{path: "registry", rooms: []string{"device", "internal/keyed"}, others: []string{prometheus}},
 	{path: "registry/registrytest", rooms: []string{"device", "registry"}, helper: true},
 	{path: "command", rooms: []string{"adapters", "device", "internal/keyed", "storage"}, others: []string{"github.com/oklog/ulid/v2", prometheus}},
 
