@@ -102,11 +102,12 @@ func marshalAll(events []device.PresenceEvent) [][]byte {
 func (p *Presence) log(ctx context.Context, events []device.PresenceEvent, bodies [][]byte) error {
 	done := make(chan error, len(events))
 	answer := func(_ uint64, err error) { done <- err }
+	items := make([]item, len(events))
 	for i := range events {
-		err := p.events.publish(item{subject: presenceLogSubject(events[i].Device), body: bodies[i], done: answer})
-		if err != nil {
-			return fmt.Errorf("pipeline: tell presence: %w", err)
-		}
+		items[i] = item{subject: presenceLogSubject(events[i].Device), body: bodies[i], done: answer}
+	}
+	if err := p.events.publishAll(items); err != nil {
+		return fmt.Errorf("pipeline: tell presence: %w", err)
 	}
 	var failed error
 	for range events {

@@ -96,18 +96,17 @@ func (b *Belt) openPublisher(stream string) (*publisher, error) {
 // publish queues an item. A full queue blocks for BusyAfter, then answers an
 // error of code Busy; so does a stream without room (room.go). An error means that done is not called.
 func (p *publisher) publish(it item) error {
-	if len(it.subject) > maxSubjectBytes {
-		return device.Errorf(device.Invalid, "address is too long")
-	}
-	if len(it.body)+headerRoom(it.header) > p.b.maxBody {
-		return device.Errorf(device.TooLarge, "message with its properties and measurements is %d bytes long, the limit is %d", len(it.body), p.b.maxBody)
-	}
-	if err := p.b.room.admit(p.stream, len(it.subject)+len(it.body)+recordBytes); err != nil {
+	if err := p.check(&it); err != nil {
 		return err
 	}
+	return p.await(&it)
+}
+
+// await queues an item as soon as there is room.
+func (p *publisher) await(it *item) error {
 	var timeout <-chan time.Time
 	for {
-		space, err := p.enqueue(&it)
+		space, err := p.enqueue(it)
 		if space == nil {
 			return err
 		}
@@ -125,27 +124,90 @@ func (p *publisher) publish(it item) error {
 	}
 }
 
+// check refuses an item that can never be stored, or not now.
+func (p *publisher) check(it *item) error {
+	if len(it.subject) > maxSubjectBytes {
+		return device.Errorf(device.Invalid, "address is too long")
+	}
+	if len(it.body)+headerRoom(it.header) > p.b.maxBody {
+		return device.Errorf(device.TooLarge, "message with its properties and measurements is %d bytes long, the limit is %d", len(it.body), p.b.maxBody)
+	}
+	return p.b.room.admit(p.stream, len(it.subject)+len(it.body)+recordBytes)
+}
+
+// publishAll is publish for items that are there together: as many as find a place are
+// queued at once, so that they are committed in few groups. After an error done may
+// have been called for those before.
+func (p *publisher) publishAll(items []item) error {
+	for i := range items {
+		if err := p.check(&items[i]); err != nil {
+			return err
+		}
+	}
+	for len(items) > 0 {
+		n, err := p.enqueueMany(items)
+		if err != nil {
+			return err
+		}
+		if items = items[n:]; len(items) > 0 {
+			if err := p.await(&items[0]); err != nil {
+				return err
+			}
+			items = items[1:]
+		}
+	}
+	return nil
+}
+
+// enqueueMany queues items as long as there is room, and answers how many.
+func (p *publisher) enqueueMany(items []item) (n int, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return 0, errStopping
+	}
+	for ; n < len(items) && p.fits(&items[n]); n++ {
+		p.queue = append(p.queue, items[n])
+		p.bytes += items[n].size()
+	}
+	if n > 0 {
+		p.poke()
+	}
+	return n, nil
+}
+
+// fits reports whether there is room for one more; mu is held.
+func (p *publisher) fits(it *item) bool {
+	return len(p.queue) == 0 || len(p.queue) < p.b.opts.QueueMessages && p.bytes+it.size() <= p.b.opts.QueueBytes
+}
+
+// poke has the publisher look at its queue.
+func (p *publisher) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+var errStopping = device.Errorf(device.Unavailable, "the server is stopping, try again")
+
 // enqueue answers a channel to wait on when the queue is full.
 func (p *publisher) enqueue(it *item) (<-chan struct{}, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, device.Errorf(device.Unavailable, "the server is stopping, try again")
+		return nil, errStopping
 	}
-	size := it.size()
-	if n := len(p.queue); n > 0 && (n >= p.b.opts.QueueMessages || p.bytes+size > p.b.opts.QueueBytes) {
+	if !p.fits(it) {
 		if p.space == nil {
 			p.space = make(chan struct{})
 		}
 		return p.space, nil
 	}
 	p.queue = append(p.queue, *it)
-	p.bytes += size
+	p.bytes += it.size()
 	if n := len(p.queue); n == 1 || n == stageAt {
-		select {
-		case p.wake <- struct{}{}:
-		default:
-		}
+		p.poke()
 	}
 	return nil, nil
 }
@@ -218,10 +280,7 @@ func (p *publisher) close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
+	p.poke()
 	var err error
 	select {
 	case <-p.stopped:

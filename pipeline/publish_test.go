@@ -403,3 +403,37 @@ func TestReplies(t *testing.T) {
 		}
 	}
 }
+
+// TestPublishAllTogether: what is there together is committed in few groups, waits for
+// room in the queue like everything else, and is stored in order.
+func TestPublishAllTogether(t *testing.T) {
+	server, err := embedded.Start(embedded.Options{Dir: t.TempDir()})
+	must(t, err)
+	t.Cleanup(func() { stopWithin(t, server.Shutdown) })
+	b := openOn(t, Options{Server: server, QueueMessages: 300})
+	const n = 1000
+	done := make(chan error, n)
+	var last atomic.Uint64
+	var items []item
+	for i := range n {
+		it := event(fmt.Sprint("d", i), -1, nil)
+		it.done = func(seq uint64, err error) {
+			if !last.CompareAndSwap(seq-1, seq) {
+				err = errors.Join(err, fmt.Errorf("stored at %d after %d", seq, last.Load()))
+			}
+			done <- err
+		}
+		items = append(items, it)
+	}
+	must(t, b.events.publishAll(items))
+	for range n {
+		must(t, <-done)
+	}
+	if last := lastSeq(t, b, CommandEventStream); last != n {
+		t.Errorf("%d of %d are stored", last, n)
+	}
+	must(t, b.events.close(t.Context()))
+	if err := b.events.publishAll(items[:1]); device.CodeOf(err) != device.Unavailable {
+		t.Errorf("a closed publisher: %v", err)
+	}
+}
