@@ -43,6 +43,9 @@ const afterDeath = 2
 // Presence makes what is missing. Close ends it.
 func (b *Belt) Presence(ctx context.Context, node *Node) (*Presence, error) {
 	p := &Presence{b: b, node: node, looks: afterDeath}
+	if b.opts.Server != nil {
+		p.looks = 1 // what this node left in an earlier life does not come late
+	}
 	node.OnGone(func(NodeInfo) { p.search(afterDeath) })
 	cfg := jetstream.StreamConfig{
 		Name: PresenceLogStream, Subjects: []string{presenceLogRoot + everything},
@@ -164,7 +167,7 @@ func (p *Presence) search(looks int) {
 }
 
 // bury ends the sessions that dead nodes left on the list, "node-lost", when it
-// finds them for the second time.
+// finds them for the second time; on the only node at once.
 func (p *Presence) bury(ctx context.Context) error {
 	p.mu.Lock()
 	p.looks--
@@ -177,7 +180,7 @@ func (p *Presence) bury(ctx context.Context) error {
 		e, err := devicepb.UnmarshalPresence(r.body)
 		switch {
 		case err != nil || len(r.body) == 0 || p.node.Lives(incarnationOf(r.subject)):
-		case !dying[r.seq]:
+		case !dying[r.seq] && p.b.opts.Server == nil:
 			found[r.seq] = true
 		default:
 			if e.Connected {

@@ -24,6 +24,7 @@ func (s *Service) Run(ctx context.Context) error {
 	defer close(s.written)
 	check := time.NewTicker(s.cfg.CheckEvery)
 	defer check.Stop()
+	s.look(ctx) // while there is little on the list but what was left there
 	for {
 		batch, closing := s.take()
 		switch {
@@ -39,12 +40,17 @@ func (s *Service) Run(ctx context.Context) error {
 		select {
 		case <-s.wake:
 		case <-check.C:
-			if err := s.log.Restore(ctx, s.Open); err != nil && ctx.Err() == nil {
-				s.cfg.Logger.Warn("the list of open sessions could not be looked after; trying again", "error", err)
-			}
+			s.look(ctx)
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// look looks after the list of open sessions.
+func (s *Service) look(ctx context.Context) {
+	if err := s.log.Restore(ctx, s.Open); err != nil && ctx.Err() == nil {
+		s.cfg.Logger.Warn("the list of open sessions could not be looked after; trying again", "error", err)
 	}
 }
 
