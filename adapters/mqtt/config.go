@@ -44,6 +44,7 @@ const (
 	maxQueuedOutput    = 64 << 10 // bytes waiting for a slow peer before we stop reading from it, and drop what is for it with QoS 0
 	maxAliasesOut      = 32       // topics we give an alias, if the client takes so many
 	lingerTime         = time.Second
+	scrapBytes         = 512 // read at once of what a peer still sends when its session is over
 )
 
 func (c Config) withDefaults() Config {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"runtime/debug"
@@ -305,7 +304,14 @@ func (s *session) linger() {
 		return
 	}
 	_ = s.conn.SetReadDeadline(time.Now().Add(lingerTime))
-	_, _ = io.CopyN(io.Discard, s.conn, int64(s.srv.cfg.maxPacket()))
+	scrap := make([]byte, scrapBytes) // when the server stops, every connection is here at once
+	for left := s.srv.cfg.maxPacket(); left > 0; {
+		n, err := s.conn.Read(scrap)
+		if err != nil {
+			return
+		}
+		left -= n
+	}
 }
 
 // trail tells the house of a message it will not keep.
