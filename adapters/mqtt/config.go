@@ -41,7 +41,7 @@ const (
 	maxUnauthenticated = 64 << 10 // bytes of the CONNECT packet
 	packetOverhead     = 96 << 10 // bytes a packet may have beside its payload: topic and properties
 	maxClientID        = 256      // bytes of a client identifier
-	maxQueuedOutput    = 64 << 10 // bytes waiting for a slow peer before we stop reading from it, and drop what is for it with QoS 0
+	maxQueuedOutput    = 64 << 10 // bytes waiting for a slow peer before we stop reading from it
 	maxAliasesOut      = 32       // topics we give an alias, if the client takes so many
 	lingerTime         = time.Second
 	scrapBytes         = 512 // read at once of what a peer still sends when its session is over

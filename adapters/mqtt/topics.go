@@ -24,7 +24,7 @@ type subscriber struct {
 }
 
 // maxOutput bounds the bytes for a client that wait to be written before more
-// messages with QoS 1 and 2 do.
+// messages with QoS 1 and 2 do, and those with QoS 0 are dropped.
 const maxOutput = 256 << 10
 
 // subscriberOf makes the session one that may subscribe to topics. Only the
@@ -65,7 +65,7 @@ func (t *subscriber) offer(d device.TopicDelivery) {
 	defer s.mu.Unlock()
 	switch {
 	case s.sealed || s.broken:
-	case d.Granted == 0 && len(s.out) > maxQueuedOutput:
+	case d.Granted == 0 && len(s.out) > maxOutput:
 		s.srv.metrics.droppedOut.Inc()
 	case d.Granted == 0:
 		s.writeMessage(d, 0, false)
