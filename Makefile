@@ -5,6 +5,10 @@
 TOOL      := go tool -modfile=tools/go.mod
 GOTEST    ?= go test
 TESTFLAGS ?= -timeout 18m
+
+# The program is built with the profile beside its main (cmd/tributary/default.pgo); with
+# the race detector everything would only be built twice.
+PGO_OFF   := -pgo=off
 FUZZTIME  ?= 10s
 ARGS      ?=
 
@@ -15,7 +19,7 @@ RACE    := $(if $(HAVE_CC),-race)
 GO_FILES = git ls-files -co --exclude-standard -- '*.go' ':!*.pb.go' ':!*.pb.gw.go'
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint vuln proto proto-check bench fuzz corpus example
+.PHONY: help run build test lint vuln proto proto-check bench pgo fuzz corpus example
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +32,7 @@ build: ## bin/tributary
 
 test: ## every test, with the race detector; peers found on this machine are used
 	@[ -n "$(RACE)" ] || echo "WARNING: no C compiler: testing WITHOUT the race detector" >&2
-	$(GOTEST) $(RACE) $(TESTFLAGS) ./...
+	$(GOTEST) $(RACE) $(PGO_OFF) $(TESTFLAGS) ./...
 
 lint: ## gofmt, go vet, staticcheck, the layers and the shape of the files
 	@bad="$$($(GO_FILES) | xargs gofmt -l)"; [ -z "$$bad" ] || { echo "gofmt -w these:" >&2; echo "$$bad" >&2; exit 1; }
@@ -51,6 +55,9 @@ example: ## docs/tributary.example.yaml, after an option was added or changed
 
 bench: ## the load generator, on this machine: ARGS='--help' says what it can do
 	go run ./cmd/tributary bench $(ARGS)
+
+pgo: ## cmd/tributary/default.pgo, after the code on a message's way has changed
+	@tools/pgo.sh
 
 fuzz: ## every fuzz target for FUZZTIME (10s) each
 	@tools/fuzz.sh $(FUZZTIME)

@@ -49,7 +49,7 @@ func serveGroups() []kong.Group {
 		{Key: "tls", Title: "TLS:", Description: "Of every door with TLS, and of gRPC, admin and NATS off loopback."},
 		{Key: "keep", Title: "What is kept, and where:"},
 		{Key: "limits", Title: "Limits:"},
-		{Key: "log", Title: "Log lines, on standard error:"},
+		{Key: "log", Title: "Log lines, on standard error, and looking closer:"},
 	}
 }
 
@@ -116,6 +116,8 @@ type limits struct {
 type logging struct {
 	LogLevel  string `key:"log.level" enum:"debug,info,warn,error" default:"info" help:"Least severe lines to write: debug, info, warn, error."`
 	LogFormat string `key:"log.format" enum:"text,json" default:"text" help:"Form of a line: text or json."`
+
+	CPUProfile string `name:"cpu-profile" key:"cpu_profile" type:"path" placeholder:"FILE" example:"/tmp/tributary.pprof" help:"Write to FILE where this process spends its time, until it stops; for \"go tool pprof\"."`
 }
 
 // off is what an address says to close its door.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"runtime/pprof"
 
 	"github.com/alecthomas/kong"
 
@@ -66,12 +68,36 @@ func (s *serveCmd) Run(ctx context.Context) error {
 			log.Debug("option", "option", v.Name, "value", v.Text, "said_by", v.From)
 		}
 	}
+	profiled, err := profileCPU(s.CPUProfile)
+	if err != nil {
+		return err
+	}
+	defer profiled()
 	h, err := openHouse(ctx, s.serveConfig, log)
 	if err != nil {
 		return err
 	}
 	go headroom.Run(ctx)
 	return h.serve(ctx)
+}
+
+// profileCPU begins to write a profile to a file, unless it has no name; done ends it.
+func profileCPU(name string) (done func(), err error) {
+	if name == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, fmt.Errorf("--cpu-profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("--cpu-profile: %w", err)
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close()
+	}, nil
 }
 
 // warnOfStrangers tells of variables that look like options. They do not stop
