@@ -7,8 +7,6 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 go build -pgo=off -o "$work/tributary" ./cmd/tributary
-for load in mqtt amqp http; do
-  TRIBUTARY_CPU_PROFILE="$work/$load.pprof" "$work/tributary" bench --for 20s --case "$load-strict"
-done
+"$work/tributary" bench --for 20s --case mqtt-strict,amqp-strict,http-strict --profiles "$work"
 go tool pprof -proto -output "$work/merged" "$work"/*.pprof
 mv "$work/merged" cmd/tributary/default.pgo

@@ -17,6 +17,7 @@ type benchCmd struct {
 	Rate        int           `default:"0" placeholder:"N" help:"Messages a second of all MQTT connections together; 0: as fast as acks come."`
 	Idle        int           `default:"0" placeholder:"N" help:"Instead: what N idle MQTT connections cost that wait for commands, and how fast they are made. Cases: mosquitto, mqtt-strict."`
 	Case        []string      `placeholder:"NAME" help:"Only these: mosquitto, rabbitmq, mqtt-strict, amqp-strict, http-strict, mqtt-relaxed, amqp-relaxed, http-relaxed, calls-strict, topics-strict."`
+	Profiles    string        `type:"existingdir" placeholder:"DIR" help:"Write DIR/CASE.pprof: where the server of each case spent its time."`
 }
 
 // Help is shown by `tributary bench --help`.
@@ -56,7 +57,7 @@ func (b *benchCmd) Run(ctx context.Context) error {
 		return err
 	}
 	o := bench.Options{
-		Binary: binary, For: b.For, Connections: b.Connections, InFlight: b.InFlight, Rate: b.Rate, Idle: b.Idle, Cases: b.Case, Out: os.Stdout,
+		Binary: binary, For: b.For, Connections: b.Connections, InFlight: b.InFlight, Rate: b.Rate, Idle: b.Idle, Cases: b.Case, Profiles: b.Profiles, Out: os.Stdout,
 	}
 	if b.Idle == 0 {
 		return bench.Run(ctx, o)

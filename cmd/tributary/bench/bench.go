@@ -25,6 +25,7 @@ type Options struct {
 	Rate        int           // messages a second of all MQTT connections together; 0: as fast as acks come
 	Idle        int           // connections that Idle opens
 	Cases       []string      // names from Cases(); empty: all
+	Profiles    string        // directory for CASE.pprof, a CPU profile of each server; "": none
 	Out         io.Writer
 }
 
@@ -137,7 +138,7 @@ func brokerOf(name string) *broker {
 }
 
 func measure(ctx context.Context, name string, o Options) (measurement, error) {
-	srv, err := startServer(ctx, name, o.Binary)
+	srv, err := startServer(ctx, name, o)
 	if err != nil {
 		return measurement{}, err
 	}

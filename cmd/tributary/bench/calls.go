@@ -38,7 +38,7 @@ type callFigures struct {
 // once, then one request after the other to a NATS responder in this process, each
 // for o.For, and sends one batch.
 func measureCalls(ctx context.Context, o Options) (f callFigures, err error) {
-	srv, err := startServer(ctx, callsCase, o.Binary)
+	srv, err := startServer(ctx, callsCase, o)
 	if err != nil {
 		return f, err
 	}

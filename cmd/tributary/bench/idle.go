@@ -61,7 +61,7 @@ func Idle(ctx context.Context, o Options) error {
 }
 
 func measureIdle(ctx context.Context, name string, o Options) (row idleRow, err error) {
-	srv, err := startServer(ctx, name, o.Binary, "--max-connections", strconv.Itoa(o.Idle+1000))
+	srv, err := startServer(ctx, name, o, "--max-connections", strconv.Itoa(o.Idle+1000))
 	if err != nil {
 		return row, err
 	}

@@ -44,12 +44,15 @@ const (
 )
 
 // startServer starts what a case measures; more goes to Tributary's command line.
-func startServer(ctx context.Context, name, binary string, more ...string) (*server, error) {
+func startServer(ctx context.Context, name string, o Options, more ...string) (*server, error) {
 	if b := brokerOf(name); b != nil {
 		return b.start(ctx)
 	}
+	if o.Profiles != "" {
+		more = append(more, "--cpu-profile", filepath.Join(o.Profiles, name+".pprof"))
+	}
 	_, durability, _ := strings.Cut(name, "-")
-	return startTributary(ctx, binary, durability, more)
+	return startTributary(ctx, o.Binary, durability, more)
 }
 
 func startTributary(ctx context.Context, binary, durability string, more []string) (*server, error) {

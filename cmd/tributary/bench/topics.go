@@ -68,7 +68,7 @@ func measureTopics(ctx context.Context, o Options) (rows []topicRow, err error) 
 
 // measureTopic runs one load on a server of its own.
 func measureTopic(ctx context.Context, name string, l topicLoad, o Options) (r result, cpu time.Duration, err error) {
-	srv, err := startServer(ctx, name, o.Binary, "--max-connections", "2000")
+	srv, err := startServer(ctx, name, o, "--max-connections", "2000")
 	if err != nil {
 		return r, 0, err
 	}
