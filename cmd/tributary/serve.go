@@ -9,7 +9,6 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/tributary-iot/tributary/internal/headroom"
 	"github.com/tributary-iot/tributary/internal/options"
 )
 
@@ -77,7 +76,6 @@ func (s *serveCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	go headroom.Run(ctx)
 	return h.serve(ctx)
 }
 

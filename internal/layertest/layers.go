@@ -108,7 +108,7 @@ var layers = []room{
 	// The wiring, and the clients it ships.
 	{
 		path:  "cmd/tributary",
-		rooms: append([]string{"cmd/tributary/bench", "cmd/tributary/demo", "internal/doorway", "internal/durable", "internal/headroom", "internal/tlsfiles", "internal/options"}, everyRoom...),
+		rooms: append([]string{"cmd/tributary/bench", "cmd/tributary/demo", "internal/doorway", "internal/durable", "internal/tlsfiles", "internal/options"}, everyRoom...),
 		others: []string{
 			"github.com/alecthomas/kong", "github.com/gofrs/flock", "github.com/oklog/ulid/v2", "golang.org/x/sync", "golang.org/x/term",
 			grpc, protobuf, prometheus,
@@ -142,7 +142,6 @@ var layers = []room{
 	{path: "internal/layertest", helper: true},
 	{path: "internal/metrics", others: []string{prometheus}},
 	{path: "internal/options", others: []string{"github.com/alecthomas/kong", "github.com/goccy/go-yaml"}},
-	{path: "internal/headroom"},
 	{path: "internal/parking"},
 	{path: "internal/peer", rooms: []string{"internal/rabbitmq"}, helper: true},
 	{path: "internal/rabbitmq"},
