@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -58,37 +60,26 @@ type replyVerdict struct {
 	Text    string      `json:"text,omitempty"`
 }
 
+// receiving is one receiver, from its claim on the address until it has stopped.
+type receiving struct {
+	Replies
+	address   string
+	mine      replyClaimed
+	take      func(data []byte, done func(error))
+	taken     func()
+	overtaken bool // read and written where messages come in
+	stopped   atomic.Bool
+}
+
 // Receive implements adapters.Replies.
 func (r Replies) Receive(ctx context.Context, tenant, address string, take func(data []byte, done func(error)), taken func()) (func(), error) {
-	subject := replySubject(tenant, address)
-	mine := replyClaimed{time.Now().UTC(), nuid.Next()}
-	said, _ := json.Marshal(mine) // nothing in it has no JSON
-	claim := &nats.Msg{Subject: subject, Header: nats.Header{replyClaim: {string(said)}}}
+	in := &receiving{Replies: r, address: address, mine: replyClaimed{time.Now().UTC(), nuid.Next()}, take: take, taken: taken}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	sub, err := r.b.rnc.Subscribe(subject, func(m *nats.Msg) {
-		switch {
-		case m.Header.Get(replyClaim) != "":
-			var other replyClaimed
-			if json.Unmarshal([]byte(m.Header.Get(replyClaim)), &other) != nil {
-				return
-			}
-			switch other.compare(mine) {
-			case 1:
-				go taken()
-			case -1: // it came late, or its clock is
-				_ = r.b.rnc.PublishMsg(claim)
-			}
-		case m.Reply == "":
-		case m.Header.Get(replyFind) != "":
-			r.say(m, replyVerdict{Held: true})
-		default:
-			r.taking(m, take)
-		}
-	})
+	sub, err := r.b.rnc.Subscribe(replySubject(tenant, address), in.message)
 	if err == nil {
 		_ = sub.SetPendingLimits(-1, -1) // take does not block, and says when it has enough
-		if err = r.b.rnc.PublishMsg(claim); err == nil {
+		if err = in.claim(sub.Subject); err == nil {
 			err = r.b.rnc.FlushWithContext(ctx)
 		}
 	}
@@ -98,16 +89,56 @@ func (r Replies) Receive(ctx context.Context, tenant, address string, take func(
 		}
 		return nil, device.Wrap(device.Unavailable, "replies cannot be listened for now", err)
 	}
-	return func() { _ = sub.Unsubscribe() }, nil
+	return func() {
+		// Drained, not cut off: the server may send more until it has read that nobody
+		// listens, and who sent that would wait for an answer until patience ends.
+		in.stopped.Store(true)
+		_ = sub.Drain()
+	}, nil
+}
+
+// claim tells whoever receives at the address that this one does now.
+func (in *receiving) claim(subject string) error {
+	said, _ := json.Marshal(in.mine) // nothing in it has no JSON
+	return in.b.rnc.PublishMsg(&nats.Msg{Subject: subject, Header: nats.Header{replyClaim: {string(said)}}})
+}
+
+func (in *receiving) message(m *nats.Msg) {
+	stopped := in.stopped.Load()
+	switch {
+	case m.Header.Get(replyClaim) != "":
+		in.claimed(m, stopped)
+	case m.Reply == "", stopped && in.overtaken: // who has the address now answers
+	case stopped: // it was on its way when the receiver went
+		in.say(m, replyVerdict{Refused: true, Code: device.NotFound, Text: nobodyReceives(in.address)})
+	case m.Header.Get(replyFind) != "":
+		in.say(m, replyVerdict{Held: true})
+	default:
+		in.taking(m)
+	}
+}
+
+func (in *receiving) claimed(m *nats.Msg, stopped bool) {
+	var other replyClaimed
+	if json.Unmarshal([]byte(m.Header.Get(replyClaim)), &other) != nil {
+		return
+	}
+	switch c := other.compare(in.mine); {
+	case c > 0 && !in.overtaken:
+		in.overtaken = true
+		go in.taken()
+	case c < 0 && !stopped: // it came late, or its clock is
+		_ = in.claim(m.Subject)
+	}
 }
 
 // taking gives a message to its receiver, and tells its sender that it has it until
 // it says what became of it.
-func (r Replies) taking(m *nats.Msg, take func([]byte, func(error))) {
+func (in *receiving) taking(m *nats.Msg) {
 	ended := make(chan error, 1)
-	take(m.Data, func(err error) { ended <- err })
+	in.take(m.Data, func(err error) { ended <- err })
 	go func() {
-		beat := time.NewTicker(r.beat)
+		beat := time.NewTicker(in.beat)
 		defer beat.Stop()
 		for {
 			select {
@@ -116,10 +147,10 @@ func (r Replies) taking(m *nats.Msg, take func([]byte, func(error))) {
 				if err != nil {
 					v = replyVerdict{Refused: true, Code: device.CodeOf(err), Text: device.PublicMessage(err)}
 				}
-				r.say(m, v)
+				in.say(m, v)
 				return
 			case <-beat.C:
-				r.say(m, replyVerdict{Held: true})
+				in.say(m, replyVerdict{Held: true})
 			}
 		}
 	}()
@@ -182,13 +213,17 @@ func (r Replies) outcome(sub *nats.Subscription) error {
 	}
 }
 
+func nobodyReceives(address string) string {
+	return fmt.Sprintf("nobody receives from %.300q", address)
+}
+
 func replyError(err error, address string) error {
 	var ours *device.Error
 	switch {
 	case err == nil || errors.As(err, &ours):
 		return err
 	case errors.Is(err, nats.ErrNoResponders):
-		return device.Errorf(device.NotFound, "nobody receives from %.300q", address)
+		return device.Errorf(device.NotFound, "%s", nobodyReceives(address))
 	case errors.Is(err, nats.ErrMaxPayload):
 		return device.Errorf(device.TooLarge, "the message is too large for another node")
 	}
