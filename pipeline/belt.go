@@ -31,6 +31,7 @@ type Belt struct {
 	node                                          *Node     // nil before Join
 	verifier                                      *verifier // nil: nobody looks at the server's settings
 	tail                                          *tail     // nil unless this process alone publishes
+	topicNotes                                    topicNotes
 	room                                          *room
 	ownEpochs                                     epochs // of leases, with an embedded server
 

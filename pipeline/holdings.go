@@ -4,6 +4,7 @@ package pipeline
 type holdings struct {
 	next  uint64 // sequence from which nothing was counted yet
 	grain int64  // how exactly
+	least int64  // what a message counts, however small it is
 	of    map[string]*holding
 }
 
@@ -28,6 +29,7 @@ type eviction struct {
 // add counts a message.
 func (h *holdings) add(tenant string, seq uint64, bytes int64) {
 	h.next = seq + 1
+	bytes = max(bytes, h.least)
 	t := h.of[tenant]
 	if t == nil {
 		t = &holding{}
@@ -40,6 +42,20 @@ func (h *holdings) add(tenant string, seq uint64, bytes int64) {
 		return
 	}
 	t.parts = append(t.parts, part{seq, bytes})
+}
+
+// follow counts what was noted of the messages that come next, and answers the notes
+// from the first gap on.
+func (h *holdings) follow(notes []topicNote) (rest []topicNote) {
+	for i, n := range notes {
+		switch {
+		case n.seq > h.next:
+			return notes[i:]
+		case n.seq == h.next:
+			h.add(topicTenant(n.subject), n.seq, topicSize(n.subject, n.body))
+		}
+	}
+	return nil
 }
 
 // forget leaves out what the stream has dropped by itself: it begins with first.

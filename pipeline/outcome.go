@@ -66,8 +66,11 @@ func (p *publisher) refused(it *item, r reply) error {
 
 // stored notes what an acknowledgement says.
 func (p *publisher) stored(seq uint64, it *item) {
-	if p.b.tail != nil && it.message != nil {
+	switch {
+	case p.b.tail != nil && it.message != nil:
 		p.b.tail.push(seq, it)
+	case p.stream == TopicStream:
+		p.b.topicNotes.push(seq, it)
 	}
 	for {
 		old := p.lastOK.Load()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -25,15 +26,16 @@ const (
 // until ctx ends.
 func (t *Topics) KeepRoom(ctx context.Context, elder func() bool) error {
 	r := topicRoom{b: t.b}
+	defer r.forget()
 	for sleep(ctx, lookAround) {
 		if !elder() {
-			r.held = nil
+			r.forget()
 			continue
 		}
 		look, cancel := context.WithTimeout(ctx, readTimeout)
 		if err := r.look(look); err != nil && ctx.Err() == nil {
 			t.b.log.Debug("who holds what of the topics cannot be seen now", "error", err)
-			r.held = nil
+			r.forget()
 		}
 		cancel()
 	}
@@ -58,12 +60,14 @@ func (r *topicRoom) look(ctx context.Context) error {
 	least := cfg.MaxBytes / cfg.MaxMsgs // what a message counts at least: they are bounded, too
 	used := max(int64(state.Bytes), int64(state.Msgs)*least)
 	if used < cfg.MaxBytes/16*topicsCounted {
+		r.forget()
 		return nil
 	}
 	if r.held == nil || r.held.next > state.LastSeq+1 { // or the stream was made anew
-		r.held = &holdings{next: state.FirstSeq, grain: cfg.MaxBytes / 16 / topicsGrain, of: map[string]*holding{}}
+		r.b.topicNotes.open()
+		r.held = &holdings{next: max(state.FirstSeq, 1), grain: cfg.MaxBytes / 16 / topicsGrain, least: least, of: map[string]*holding{}}
 	}
-	if err := r.count(ctx, state.LastSeq, least); err != nil {
+	if err := r.count(ctx, state.LastSeq); err != nil {
 		return err
 	}
 	r.held.forget(state.FirstSeq)
@@ -71,7 +75,7 @@ func (r *topicRoom) look(ctx context.Context) error {
 		return nil
 	}
 	for _, e := range r.held.evict(used, cfg.MaxBytes/16*topicsEased) {
-		err := stream.Purge(ctx, jetstream.WithPurgeSubject(topicFilter(topicRoot, e.tenant, "#")), jetstream.WithPurgeSequence(e.through+1))
+		err := stream.Purge(ctx, jetstream.WithPurgeSubject(e.tenant+".>"), jetstream.WithPurgeSequence(e.through+1))
 		if err != nil {
 			return fmt.Errorf("make room in %s: %w", TopicStream, err)
 		}
@@ -81,20 +85,42 @@ func (r *topicRoom) look(ctx context.Context) error {
 	return nil
 }
 
-// count reads the headers of what was stored since the last look.
-func (r *topicRoom) count(ctx context.Context, last uint64, least int64) error {
-	if r.held.next > last {
+// forget counts from the beginning next time.
+func (r *topicRoom) forget() {
+	r.held = nil
+	r.b.topicNotes.close()
+}
+
+// count counts what was stored since the last look. What this process published
+// itself it has noted; for what it has no note of it reads the stream.
+func (r *topicRoom) count(ctx context.Context, last uint64) error {
+	before := r.held.next
+	notes := r.b.topicNotes.take()
+	rest := r.held.follow(notes)
+	switch {
+	case r.held.next > last:
 		return nil
+	case len(notes) > 0 && len(rest) == 0 && r.held.next > before:
+		return nil // what is missing was stored a moment ago, and is noted when it is acknowledged
 	}
+	if err := r.read(ctx, last); err != nil {
+		return err
+	}
+	r.held.follow(rest)
+	return nil
+}
+
+// read counts what the stream holds up to last, by the headers of its messages.
+func (r *topicRoom) read(ctx context.Context, last uint64) error {
 	c, err := r.b.rjs.CreateConsumer(ctx, TopicStream, jetstream.ConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(r.held.next, 1), HeadersOnly: true,
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.held.next, HeadersOnly: true,
 		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: readTimeout,
 	})
 	if err != nil {
 		return err
 	}
 	defer r.b.dropConsumer(TopicStream, c.CachedInfo().Name)
-	for pending := c.CachedInfo().NumPending; pending > 0; {
+	for pending := c.CachedInfo().NumPending; pending > 0 && r.held.next <= last; {
 		batch, err := c.FetchNoWait(readAhead)
 		if err != nil {
 			return err
@@ -105,12 +131,8 @@ func (r *topicRoom) count(ctx context.Context, last uint64, least int64) error {
 			if err != nil {
 				return err
 			}
-			tenant, topic, err := parseTopicSubject(topicRoot, m.Subject())
-			if err != nil {
-				tenant, topic = "", m.Subject()
-			}
-			body, _ := strconv.ParseInt(m.Headers().Get(nats.MsgSize), 10, 64)
-			r.held.add(tenant, meta.Sequence.Stream, max(least, body+int64(len(topic))+recordBytes))
+			body, _ := strconv.Atoi(m.Headers().Get(nats.MsgSize))
+			r.held.add(topicTenant(m.Subject()), meta.Sequence.Stream, topicSize(m.Subject(), body))
 			pending = meta.NumPending
 		}
 		if err := batch.Error(); err != nil {
@@ -122,3 +144,14 @@ func (r *topicRoom) count(ctx context.Context, last uint64, least int64) error {
 	}
 	return nil
 }
+
+// topicTenant is the beginning of a topic's subject that is the same for all of a tenant.
+func topicTenant(subject string) string {
+	if _, levels, ok := strings.Cut(subject, "."); ok {
+		tenant, _, _ := strings.Cut(levels, ".")
+		return subject[:len(topicRoot)+1+len(tenant)]
+	}
+	return subject
+}
+
+func topicSize(subject string, body int) int64 { return int64(len(subject) + body + recordBytes) }

@@ -3,9 +3,11 @@ package pipeline
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/device/devicepb"
 )
 
 // TestWhoeverHoldsMostMakesRoom: a tenant that says more than the stream holds
@@ -75,6 +77,88 @@ func TestOneTenantHasTheStreamAlone(t *testing.T) {
 	}
 	if state := s.CachedInfo().State; state.Bytes < 15<<16 || state.NumDeleted > 0 {
 		t.Errorf("the stream holds %d bytes, %d messages are missing in between", state.Bytes, state.NumDeleted)
+	}
+}
+
+// TestWhatIsNotedIsWhatIsStored: what this process published is counted as what is
+// read from the stream, which others write to as well.
+func TestWhatIsNotedIsWhatIsStored(t *testing.T) {
+	b := inside(t, t.TempDir(), Options{TopicBytes: 1 << 20, Durability: Relaxed})
+	room := &topicRoom{b: b}
+	seen := 0
+	for i := range 400 {
+		p := publication1("a/b", strings.Repeat("x", 3000+i))
+		p.Tenant = []string{"one", "an other"}[i%2]
+		switch {
+		case i%97 == 96: // not by this publisher
+			if _, err := b.js.Publish(t.Context(), topicSubject(topicRoot, p.Tenant, p.Topic), devicepb.MarshalPublication(p)); err != nil {
+				t.Fatal(err)
+			}
+		default:
+			appendAll(t, b, p)
+		}
+		if i%10 != 5 { // not right after one that is not noted, which may be on its way yet
+			continue
+		}
+		if err := room.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if room.held == nil {
+			continue
+		}
+		seen++
+		info, err := b.js.Stream(t.Context(), TopicStream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		state := info.CachedInfo().State
+		read := &topicRoom{b: b, held: &holdings{next: state.FirstSeq, grain: 1, of: map[string]*holding{}}}
+		if err := read.read(t.Context(), state.LastSeq); err != nil {
+			t.Fatal(err)
+		}
+		for tenant, h := range read.held.of {
+			if got := room.held.of[tenant].bytes - h.bytes; got < 0 || got > room.held.grain {
+				t.Fatalf("of %s there are %d bytes, %d more are counted", tenant, h.bytes, got)
+			}
+		}
+		if len(room.held.of) != len(read.held.of) || room.held.next != state.LastSeq+1 {
+			t.Fatalf("%d tenants to %d are counted, %d to %d are there", len(room.held.of), room.held.next, len(read.held.of), state.LastSeq+1)
+		}
+	}
+	if seen < 20 {
+		t.Fatalf("only %d looks", seen)
+	}
+}
+
+// TestNotes: what follows is counted, once, up to a gap.
+func TestNotes(t *testing.T) {
+	var notes topicNotes
+	note := func(seqs ...uint64) []topicNote {
+		for _, seq := range seqs {
+			notes.push(seq, &item{subject: "topic.t.a.!", body: []byte("x")})
+		}
+		return notes.take()
+	}
+	if got := note(1); got != nil {
+		t.Errorf("nobody wanted to know, and %v is noted", got)
+	}
+	notes.open()
+	h := &holdings{next: 5, grain: 1, of: map[string]*holding{}}
+	if rest := h.follow(note(0, 3, 5, 6, 6)); rest != nil || h.next != 7 {
+		t.Errorf("next is %d, the rest %v", h.next, rest)
+	}
+	if rest := h.follow(note(7, 9, 10)); len(rest) != 2 || h.next != 8 || len(h.of["topic.t"].parts) != 3 {
+		t.Errorf("next is %d, the rest %v", h.next, rest)
+	}
+	for range maxTopicNotes + 1 {
+		notes.push(8, &item{})
+	}
+	if n := len(notes.take()); n != maxTopicNotes {
+		t.Errorf("%d are noted", n)
+	}
+	notes.close()
+	if got := note(8); got != nil {
+		t.Errorf("%v is noted after it was closed", got)
 	}
 }
 
