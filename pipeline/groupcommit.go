@@ -4,6 +4,7 @@ import (
 	"maps"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -16,6 +17,7 @@ const (
 	maxGroupBytes = 8 << 20 // of one commit
 	fewWaiting    = 4       // up to so many go as single publishes: less latency than a batch
 	stageAt       = 64      // so many waiting are staged while the commit before them is under way
+	halveFrom     = 256     // so many under way are committed in halves, by turns
 	asyncDepth    = 4       // groups of single publishes in flight, where nothing is fsynced for each
 	retryWait     = 250 * time.Millisecond
 )
@@ -34,6 +36,8 @@ type group struct {
 	tries  int
 	staged int  // items of a batch that the server was sent before it was time to commit
 	sent   bool // the newest try left us; else no reply will come
+
+	released atomic.Bool // its place in flight is free
 
 	mu      sync.Mutex
 	number  uint64 // in the inbox, of the newest try
@@ -58,7 +62,7 @@ func (p *publisher) start() {
 		defer close(p.stopped)
 		for g := range p.groups {
 			p.finish(g)
-			<-p.slots
+			p.release(g)
 		}
 	}()
 }
@@ -69,18 +73,43 @@ func (p *publisher) next() *group {
 	g := p.stage()
 	switch {
 	case g == nil:
-		items := p.take(maxBatch, maxGroupBytes)
+		items := p.take()
 		if items == nil {
 			return nil
 		}
 		g = &group{items: items}
 		g.batch = len(items) > fewWaiting && p.b.groupsFsyncs()
-	case len(g.items) < maxBatch && g.bytes < maxGroupBytes:
+	default:
 		p.mu.Lock()
-		g.items = append(g.items, p.takeLocked(maxBatch-len(g.items), maxGroupBytes-g.bytes)...)
+		p.add(g)
 		p.mu.Unlock()
 	}
+	p.before = len(g.items)
 	return p.prepare(g)
+}
+
+// add moves to a staged batch what it still takes of what waits; mu is held.
+func (p *publisher) add(g *group) {
+	had := len(g.items)
+	if room := p.most(had) - had; room > 0 && g.bytes < maxGroupBytes {
+		g.items = p.takeLocked(g.items, room, maxGroupBytes-g.bytes)
+	}
+	for i := range g.items[had:] {
+		g.bytes += g.items[had+i].size()
+	}
+}
+
+// most is how many messages a commit takes that has some of them; mu is held. Half
+// of all that are under way, when they are many: with a bounded number unacknowledged
+// by each device, a commit that took all of them would have the devices wait for
+// the stream, and then the stream for the devices. So one half is with the
+// stream while the other is with the devices.
+func (p *publisher) most(have int) int {
+	all := p.before + have + len(p.queue)
+	if all < halveFrom || !p.b.groupsFsyncs() {
+		return maxBatch
+	}
+	return min(all/2, maxBatch)
 }
 
 // stage waits for a free place in flight. When many messages arrive meanwhile,
@@ -98,27 +127,30 @@ func (p *publisher) stage() (g *group) {
 			return g
 		default:
 		}
+		g = p.stageMore(g)
 		select {
 		case p.slots <- struct{}{}:
 			return g
 		case <-p.wake:
 		}
-		p.mu.Lock()
-		if len(p.queue) >= stageAt && (g == nil || len(g.items) < maxBatch && g.bytes < maxGroupBytes) {
-			if g == nil {
-				g = &group{batch: true, ids: []string{p.id()}}
-			}
-			more := p.takeLocked(maxBatch-len(g.items), maxGroupBytes-g.bytes)
-			p.mu.Unlock()
-			for i := range more {
-				g.bytes += more[i].size()
-			}
-			g.items = append(g.items, more...)
-			p.sendStaged(g)
-			continue
-		}
-		p.mu.Unlock()
 	}
+}
+
+// stageMore stages what waits, if it is many.
+func (p *publisher) stageMore(g *group) *group {
+	p.mu.Lock()
+	many := len(p.queue) >= stageAt
+	if many {
+		if g == nil {
+			g = &group{batch: true, ids: []string{p.id()}}
+		}
+		p.add(g)
+	}
+	p.mu.Unlock()
+	if many {
+		p.sendStaged(g)
+	}
+	return g
 }
 
 // sendStaged sends all but the last of the items that were not sent yet.

@@ -26,6 +26,9 @@ func (p *publisher) receive(g *group, i int, r reply) {
 		close(g.settled)
 	}
 	g.mu.Unlock()
+	if g.batch && r.code == 0 {
+		p.release(g) // all of it is stored: the next commit need not wait until everybody was told
+	}
 	if !g.batch && !retry {
 		p.answer(&g.items[i], r)
 	}
@@ -35,7 +38,7 @@ func (p *publisher) receive(g *group, i int, r reply) {
 func (p *publisher) answer(it *item, r reply) {
 	switch r.code {
 	case 0:
-		p.stored(r.seq, it)
+		p.stored(r.seq, []item{*it})
 		it.done(r.seq, nil)
 	case codeWrongLastSequence, codeWrongLastSequenceConstant:
 		it.done(0, ErrWrongLastSequence)
@@ -64,14 +67,16 @@ func (p *publisher) refused(it *item, r reply) error {
 	return device.Wrap(device.Unavailable, "the message was not stored, send it again", r.err())
 }
 
-// stored notes what an acknowledgement says.
-func (p *publisher) stored(seq uint64, it *item) {
+// stored notes what an acknowledgement says: that items stand one after the other,
+// from sequence first on.
+func (p *publisher) stored(first uint64, items []item) {
 	switch {
-	case p.b.tail != nil && it.message != nil:
-		p.b.tail.push(seq, it)
+	case p.b.tail != nil && p.stream == TelemetryStream:
+		p.b.tail.push(first, items)
 	case p.stream == TopicStream:
-		p.b.topicNotes.push(seq, it)
+		p.b.topicNotes.push(first, items)
 	}
+	seq := first + uint64(len(items)) - 1
 	for {
 		old := p.lastOK.Load()
 		if seq <= old || p.lastOK.CompareAndSwap(old, seq) {
@@ -105,6 +110,13 @@ func (p *publisher) finish(g *group) {
 		p.b.log.Warn("outcome of a commit is unknown, repeating it", "stream", p.stream, "messages", len(g.items), "try", g.tries+1)
 		p.pause(retryWait)
 		p.send(g)
+	}
+}
+
+// release gives back the place that g has in flight, once.
+func (p *publisher) release(g *group) {
+	if !g.released.Swap(true) {
+		<-p.slots
 	}
 }
 
@@ -190,11 +202,13 @@ func (p *publisher) finishRefused(g *group, r reply) bool {
 // doneBatch answers the first n items of a batch, which are stored; first is 0 when
 // only the sequences are not known.
 func (p *publisher) doneBatch(g *group, first uint64, n int) {
+	if first != 0 && n > 0 {
+		p.stored(first, g.items[:n])
+	}
 	for i := range g.items[:n] {
 		seq := uint64(0)
 		if first != 0 {
 			seq = first + uint64(i)
-			p.stored(seq, &g.items[i])
 		}
 		g.known[i] = true
 		g.items[i].done(seq, nil)

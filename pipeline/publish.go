@@ -74,6 +74,7 @@ type publisher struct {
 
 	slots   chan struct{} // one for each commit that may be in flight
 	groups  chan *group   // sent, in order, waiting for their replies
+	before  int           // messages of the commit before
 	stopped chan struct{} // closed when all is answered
 	abort   context.CancelFunc
 	ctx     context.Context // ends when Close gives up
@@ -219,13 +220,12 @@ func (p *publisher) waiting() int64 {
 	return int64(p.bytes)
 }
 
-// take blocks until something is queued and answers the oldest of it, at most
-// limit messages and room bytes (but always one); nil when the publisher is
-// closed and empty.
-func (p *publisher) take(limit, room int) []item {
+// take blocks until something is queued and answers the oldest of it, as many as one
+// commit takes; nil when the publisher is closed and empty.
+func (p *publisher) take() []item {
 	for {
 		p.mu.Lock()
-		items, closed := p.takeLocked(limit, room), p.closed
+		items, closed := p.takeLocked(nil, p.most(0), maxGroupBytes), p.closed
 		p.mu.Unlock()
 		if items != nil || closed {
 			return items
@@ -234,25 +234,32 @@ func (p *publisher) take(limit, room int) []item {
 	}
 }
 
-// takeLocked is take without waiting; nil when nothing is queued.
-func (p *publisher) takeLocked(limit, room int) (items []item) {
+// takeLocked moves the oldest of what is queued to into, at most limit messages and
+// room bytes, but always one. What is queued is handed over
+// as it is where that can be, because whoever publishes waits meanwhile.
+func (p *publisher) takeLocked(into []item, limit, room int) []item {
 	n, bytes := 0, 0
 	for n < len(p.queue) && n < limit && (n == 0 || bytes+p.queue[n].size() <= room) {
 		bytes += p.queue[n].size()
 		n++
 	}
-	if n == 0 {
-		return nil
+	switch {
+	case n == 0:
+		return into
+	case len(into) == 0 && n == len(p.queue):
+		into, p.queue = p.queue, make([]item, 0, n)
+	default:
+		into = append(into, p.queue[:n]...)
+		rest := copy(p.queue, p.queue[n:])
+		clear(p.queue[rest:])
+		p.queue = p.queue[:rest]
 	}
-	items = append(items, p.queue[:n]...)
-	rest := copy(p.queue, p.queue[n:])
-	clear(p.queue[rest:])
-	p.queue, p.bytes = p.queue[:rest], p.bytes-bytes
+	p.bytes -= bytes
 	if p.space != nil {
 		close(p.space)
 		p.space = nil
 	}
-	return items
+	return into
 }
 
 // publishWait publishes one item and waits for its fate. A ctx that ends first

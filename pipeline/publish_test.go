@@ -125,7 +125,7 @@ func TestOneBadItemDoesNotRefuseItsNeighbours(t *testing.T) {
 // A commit whose reply is lost is repeated until it is known to be stored, and
 // stored once.
 func TestALostReplyDoesNotStoreTwice(t *testing.T) {
-	for name, n := range map[string]int{"single": 1, "batch": 500} {
+	for name, n := range map[string]int{"single": 1, "batch": halveFrom - 1} {
 		for _, cas := range []int{-1, 0} {
 			t.Run(fmt.Sprint(name, cas), func(t *testing.T) {
 				_, at := externalServer(t, true)
@@ -435,5 +435,28 @@ func TestPublishAllTogether(t *testing.T) {
 	must(t, b.events.close(t.Context()))
 	if err := b.events.publishAll(items[:1]); device.CodeOf(err) != device.Unavailable {
 		t.Errorf("a closed publisher: %v", err)
+	}
+}
+
+// TestCommitsTakeHalf of what is under way, when it is much.
+func TestCommitsTakeHalf(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name                 string
+		before, staged, wait int
+		durability           Durability
+		want                 int
+	}{
+		{"few", 0, 0, 200, Strict, maxBatch},
+		{"all of them wait", 0, 0, 1000, Strict, 500},
+		{"after a small one", 5, 0, 995, Strict, 500},
+		{"by turns", 500, 400, 100, Strict, 500},
+		{"more than two commits take", 1000, 0, 3000, Strict, maxBatch},
+		{"nothing is fsynced", 0, 0, 1000, Relaxed, maxBatch},
+	} {
+		p := &publisher{b: &Belt{opts: Options{Durability: tt.durability, Replicas: 1}}, before: tt.before, queue: make([]item, tt.wait)}
+		if got := p.most(tt.staged); got != tt.want {
+			t.Errorf("%s: %d, not %d", tt.name, got, tt.want)
+		}
 	}
 }

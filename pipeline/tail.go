@@ -9,6 +9,7 @@ import (
 
 const (
 	tailMessages = 8192     // places of the tail
+	tailTaken    = 512      // at once, because the publisher waits meanwhile
 	tailBytes    = 16 << 20 // of the messages in it
 )
 
@@ -39,18 +40,21 @@ func (t *tail) reset(open bool) {
 	t.bytes, t.newest, t.open = 0, 0, open
 }
 
-// push takes what was stored at seq. A full tail lets it go.
-func (t *tail) push(seq uint64, it *item) {
-	size := it.size()
+// push takes what was stored from sequence first on. A full tail lets it go.
+func (t *tail) push(first uint64, items []item) {
+	now := time.Now().UTC()
 	t.mu.Lock()
-	t.clear(seq)
-	if t.open && t.bytes+size <= tailBytes {
-		t.bytes += size
-		t.ring[seq%tailMessages] = entry{seq: seq, size: size, message: it.message,
-			raw: raw{subject: it.subject, body: it.body, seq: seq, stored: time.Now().UTC()}}
+	for i := range items {
+		it, seq := &items[i], first+uint64(i)
+		t.clear(seq)
+		if size := it.size(); t.open && t.bytes+size <= tailBytes && it.message != nil {
+			t.bytes += size
+			t.ring[seq%tailMessages] = entry{seq: seq, size: size, message: it.message,
+				raw: raw{subject: it.subject, body: it.body, seq: seq, stored: now}}
+		}
 	}
 	t.mu.Unlock()
-	t.saw(seq)
+	t.saw(first + uint64(len(items)) - 1)
 }
 
 // clear empties the place of seq.
@@ -99,7 +103,7 @@ func (l *line) follow(ctx context.Context, next uint64, each func(entry) error) 
 	if err != nil {
 		return err
 	}
-	run := make([]entry, 0, l.p.opts.MaxBatch)
+	run := make([]entry, 0, min(l.p.opts.MaxBatch, tailTaken))
 	for {
 		var missed bool
 		run, missed = t.take(run[:0], next)

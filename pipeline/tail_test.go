@@ -8,7 +8,7 @@ import (
 
 func pushed(t *tail, body int, seqs ...uint64) {
 	for _, s := range seqs {
-		t.push(s, &item{body: make([]byte, body), message: &device.Message{}})
+		t.push(s, []item{{body: make([]byte, body), message: &device.Message{}}})
 	}
 }
 

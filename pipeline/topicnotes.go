@@ -33,12 +33,16 @@ func (t *topicNotes) reset(wanted bool) {
 	t.wanted, t.notes = wanted, nil
 }
 
-// push notes what was stored at seq; when there are too many notes, nothing.
-func (t *topicNotes) push(seq uint64, it *item) {
+// push notes what was stored from sequence first on; when there are too many notes,
+// nothing.
+func (t *topicNotes) push(first uint64, items []item) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.wanted && len(t.notes) < maxTopicNotes {
-		t.notes = append(t.notes, topicNote{seq, it.subject, len(it.body)})
+	if !t.wanted {
+		return
+	}
+	for i := range items[:min(len(items), maxTopicNotes-len(t.notes))] {
+		t.notes = append(t.notes, topicNote{first + uint64(i), items[i].subject, len(items[i].body)})
 	}
 }
 

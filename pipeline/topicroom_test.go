@@ -135,7 +135,7 @@ func TestNotes(t *testing.T) {
 	var notes topicNotes
 	note := func(seqs ...uint64) []topicNote {
 		for _, seq := range seqs {
-			notes.push(seq, &item{subject: "topic.t.a.!", body: []byte("x")})
+			notes.push(seq, []item{{subject: "topic.t.a.!", body: []byte("x")}})
 		}
 		return notes.take()
 	}
@@ -151,7 +151,7 @@ func TestNotes(t *testing.T) {
 		t.Errorf("next is %d, the rest %v", h.next, rest)
 	}
 	for range maxTopicNotes + 1 {
-		notes.push(8, &item{})
+		notes.push(8, make([]item, 1))
 	}
 	if n := len(notes.take()); n != maxTopicNotes {
 		t.Errorf("%d are noted", n)
