@@ -59,13 +59,8 @@ func (s *Server) Addrs() map[string]net.Addr { return s.listener.Addrs() }
 
 // Serve implements adapters.Adapter.
 func (s *Server) Serve() error {
-	for {
-		nc, err := s.listener.Accept()
-		if err != nil {
-			return nil // only by Shutdown
-		}
-		s.ServeConn(nc)
-	}
+	s.listener.Each(s.ServeConn)
+	return nil
 }
 
 // ServeConn serves a connection that came some other way, a WebSocket; it

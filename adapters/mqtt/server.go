@@ -81,17 +81,14 @@ func (s *Server) Addrs() map[string]net.Addr { return s.listener.Addrs() }
 
 // Serve accepts connections until Shutdown.
 func (s *Server) Serve() error {
-	for {
-		conn, err := s.listener.Accept()
-		if err != nil {
-			return nil // only by Shutdown
-		}
+	s.listener.Each(func(conn net.Conn) {
 		door := "mqtt"
 		if _, secure := conn.(*tls.Conn); secure {
 			door = "mqtts"
 		}
 		s.serve(conn, door)
-	}
+	})
+	return nil
 }
 
 // ServeConn serves a connection that came some other way, a WebSocket; it

@@ -82,8 +82,12 @@ func (d *Door) shake(s *socket) {
 	d.hand(conn)
 }
 
-// hand gives a connection to Accept.
+// hand gives a connection to whoever takes them.
 func (d *Door) hand(conn net.Conn) {
+	if d.each != nil {
+		d.each(conn)
+		return
+	}
 	select {
 	case d.ready <- conn:
 	case <-d.ctx.Done():

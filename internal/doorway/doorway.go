@@ -40,8 +40,8 @@ type Config struct {
 // DefaultMax is how many connections a door has room for, unless told otherwise.
 const DefaultMax = 10_000
 
-// Door is a listener of one or two addresses. Accept answers connections whose
-// TLS handshake is done: *tls.Conn, or a plain one.
+// Door is a listener of one or two addresses. Each and Accept, of which one is used,
+// answer connections whose TLS handshake is done: *tls.Conn, or a plain one.
 type Door struct {
 	cfg        Config
 	listeners  map[string]net.Listener
@@ -53,6 +53,7 @@ type Door struct {
 	free  chan struct{} // a place for each open connection
 	turns chan struct{} // for handshakes that compute now
 	ready chan net.Conn
+	each  func(net.Conn)  // takes them instead, where Each was called
 	ctx   context.Context // ends with Close
 	end   context.CancelFunc
 	begin sync.Once
@@ -110,6 +111,9 @@ func On(cfg Config, plain, secure net.Listener) (*Door, error) {
 		ready:      make(chan net.Conn),
 	}
 	d.ctx, d.end = context.WithCancel(context.Background())
+	for _, l := range []net.Listener{plain, secure} {
+		makeRoom(l, cfg.Max)
+	}
 	if plain != nil {
 		d.listeners[cfg.Name] = plain
 	}
@@ -151,13 +155,18 @@ func (d *Door) Addr() net.Addr {
 	return d.listeners[d.cfg.Name+"s"].Addr()
 }
 
+// Each gives f every connection that is ready, until Close, from the goroutine that
+// accepted it: many that come at once are not handed from one to another. f must return
+// soon. It may still be called when Each has returned.
+func (d *Door) Each(f func(net.Conn)) {
+	d.each = f
+	d.open()
+	<-d.ctx.Done()
+}
+
 // Accept waits for the next connection that is ready; net.ErrClosed after Close.
 func (d *Door) Accept() (net.Conn, error) {
-	d.begin.Do(func() {
-		for name, l := range d.listeners {
-			go d.accept(l, name != d.cfg.Name)
-		}
-	})
+	d.begin.Do(d.open)
 	select {
 	case conn := <-d.ready:
 		return conn, nil
@@ -166,8 +175,15 @@ func (d *Door) Accept() (net.Conn, error) {
 	}
 }
 
+// open begins to accept.
+func (d *Door) open() {
+	for name, l := range d.listeners {
+		go d.accept(l, name != d.cfg.Name)
+	}
+}
+
 // Close ends listening, and handshakes that are under way; connections that
-// Accept has answered go on. A second call does nothing.
+// Each or Accept has answered go on. A second call does nothing.
 func (d *Door) Close() error {
 	d.end()
 	var errs []error

@@ -30,3 +30,28 @@ func listenConfig() net.ListenConfig {
 		return errors.Join(err, failed)
 	}}
 }
+
+// roomAhead is for how many descriptors room is made before they are needed: half a MiB
+// of the kernel's memory.
+const roomAhead = 64 << 10
+
+// makeRoom has the table of this process's descriptors grow now, as far as n of them
+// need. It else doubles each time it is full, and every thread that opens something waits
+// for milliseconds then, until no processor reads the old one: a fleet that comes at
+// once would meet that again and again.
+func makeRoom(l net.Listener, n int) {
+	c, ok := l.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		last := uintptr(min(n, roomAhead) - 1)
+		if far, _, errno := syscall.Syscall(syscall.SYS_FCNTL, fd, syscall.F_DUPFD_CLOEXEC, last); errno == 0 {
+			_ = syscall.Close(int(far))
+		}
+	})
+}

@@ -2,6 +2,9 @@ package doorway
 
 import (
 	"net"
+	"os"
+	"regexp"
+	"strconv"
 	"syscall"
 	"testing"
 )
@@ -40,5 +43,26 @@ func TestSilentConnectionsAreProbed(t *testing.T) {
 		if err != nil || failed != nil || got != o.want {
 			t.Errorf("%s is %d, want %d (%v, %v)", name, got, o.want, err, failed)
 		}
+	}
+}
+
+// TestRoomForDescriptors: the table has grown before the connections come.
+func TestRoomForDescriptors(t *testing.T) {
+	const connections = 900 // of the 1024 descriptors that any system allows
+	d, err := Open(Config{Name: "test", Addr: "127.0.0.1:0", Max: connections})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	raw, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := regexp.MustCompile(`FDSize:\s*(\d+)`).FindSubmatch(raw)
+	if size == nil {
+		t.Fatal("/proc tells no FDSize")
+	}
+	if n, err := strconv.Atoi(string(size[1])); err != nil || n < connections {
+		t.Errorf("there is room for %d descriptors (%v), want %d", n, err, connections)
 	}
 }

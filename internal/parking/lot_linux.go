@@ -73,10 +73,14 @@ func (l *Lot) park(fd int, w Waiter) error {
 		l.places = append(l.places, place{})
 	}
 	p := &l.places[fd]
+	how := syscall.EPOLL_CTL_MOD
+	if p.turn == 0 {
+		how = syscall.EPOLL_CTL_ADD
+	}
 	p.turn++
 	event := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT, Fd: int32(fd), Pad: int32(p.turn)}
-	err := syscall.EpollCtl(l.epoll, syscall.EPOLL_CTL_MOD, fd, &event)
-	if err == syscall.ENOENT { // not here before, or closed since
+	err := syscall.EpollCtl(l.epoll, how, fd, &event)
+	if err == syscall.ENOENT { // what was here before is closed
 		err = syscall.EpollCtl(l.epoll, syscall.EPOLL_CTL_ADD, fd, &event)
 	}
 	if err == nil {
