@@ -13,7 +13,7 @@ import (
 // it holds, and when many connect, more gathers for the next.
 const (
 	maxWrite  = 1000
-	gatherFor = 25 * time.Millisecond
+	gatherFor = 100 * time.Millisecond
 )
 
 // Run writes what happens until Shutdown, and then answers nil.

@@ -84,6 +84,9 @@ func isQuiet(p packet.Packet) bool {
 // on soon. A fleet that comes in at once would else have a goroutine for each of
 // its connections until they are looked at.
 func (s *session) settle() bool {
+	if s.reader.Buffered() > 0 {
+		return false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.release()

@@ -156,13 +156,16 @@ func (s *session) serve() (err error) {
 	}
 }
 
-// arm prepares the next read: it writes what is held, waits until a slow peer has taken
-// enough of our output, and moves the keep-alive deadline. The deadline is set again
-// only after a sixteenth of the keep-alive, and is later by as much.
+// arm prepares the next read: it writes what is held (but CONNACK leaves with the SUBACK
+// of a client that did not wait for it), waits until a slow peer has taken enough of our
+// output, and moves the keep-alive deadline. The deadline is set again only after a
+// sixteenth of the keep-alive, and is later by as much.
 func (s *session) arm() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.release()
+	if s.reads > 0 || !s.reader.Holds(packet.SUBSCRIBE) {
+		s.release()
+	}
 	for len(s.out) > maxQueuedOutput && s.cause == nil {
 		s.awaitChange()
 	}

@@ -313,3 +313,23 @@ func TestFirstAnswersAreWrittenByWhoReads(t *testing.T) {
 		}
 	}
 }
+
+// TestFirstAnswersLeaveTogether when the client did not wait for CONNACK.
+func TestFirstAnswersLeaveTogether(t *testing.T) {
+	both(t, func(t *testing.T, v packet.Version) {
+		conn, served := pipe(t)
+		t.Cleanup(func() { conn.Close() })
+		w := &writes{Conn: served}
+		serve(t, mqtt.Config{}, &adaptertest.Gate{}).ServeConn(w)
+		p := &wire{t: t, conn: conn, r: packet.NewReader(conn, v, packet.MaxPacketBytes), v: v}
+		subscribe := &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "commands", QoS: 1}}}
+		p.send(&packet.Connect{Version: v, CleanStart: true, ClientID: "dev1"}, subscribe)
+		want[*packet.Connack](p)
+		want[*packet.Suback](p)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.from) != 1 {
+			t.Errorf("CONNACK and SUBACK left in %d writes", len(w.from))
+		}
+	})
+}

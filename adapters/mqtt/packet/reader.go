@@ -41,6 +41,12 @@ func (r *Reader) Version() Version { return r.version }
 // Buffered is how many bytes are read and not yet decoded.
 func (r *Reader) Buffered() int { return r.w - r.r }
 
+// Holds reports whether the next packet is of a kind, and all of it is buffered.
+func (r *Reader) Holds(kind Type) bool {
+	h, err := r.header()
+	return err == nil && h.kind == kind && h.size > 0 && r.Buffered() >= h.size
+}
+
 // Next decodes the next packet. A Publish and an Ack, with all they hold, are
 // valid until the following call; other packets keep nothing of the buffer.
 //
