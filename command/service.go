@@ -288,6 +288,11 @@ func await[T any](ctx context.Context, post func(func(*actor, error)), op func(a
 		done <- r
 	})
 	select {
+	case r := <-done: // nobody need wait
+		return r.v, r.err
+	default:
+	}
+	select {
 	case r := <-done:
 		return r.v, r.err
 	case <-ctx.Done():

@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"os"
@@ -86,8 +85,8 @@ func (s *session) admit(c *packet.Connect) error {
 	if err := s.identify(c); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(s.srv.ctx, s.srv.cfg.ConnectTimeout)
-	defer cancel()
+	ctx := s.srv.patience()
+	defer ctx.end()
 	anonymous := !c.HasUser && !c.HasPassword
 	who, err := s.srv.gate.Authenticate(ctx, device.Credential{
 		Protocol: device.MQTT, User: c.User, Secret: string(c.Password), Anonymous: anonymous,

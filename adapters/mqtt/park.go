@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"errors"
+	"net"
 	"time"
 
 	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
@@ -104,9 +105,27 @@ func (s *session) parkLocked() bool {
 		return false
 	}
 	_ = s.conn.SetReadDeadline(time.Time{})
+	s.srv.leaveReader(s.reader)
 	s.reader, s.parked, s.roused = nil, true, false
 	s.srv.metrics.parked.Inc()
 	return true
+}
+
+// reader is a packet.Reader, one that a session left if there is such.
+func (s *Server) reader(conn net.Conn, version packet.Version, limit int) *packet.Reader {
+	r, ok := s.readers.Get().(*packet.Reader)
+	if !ok {
+		return packet.NewReader(conn, version, limit)
+	}
+	r.Renew(conn, version, limit)
+	return r
+}
+
+// leaveReader gives up a reader that holds nothing unread. None of its packets is used
+// any more.
+func (s *Server) leaveReader(r *packet.Reader) {
+	r.Renew(nil, 0, 0)
+	s.readers.Put(r)
 }
 
 // park gives up the goroutine, if its read was ended for that; nil when it was
@@ -150,7 +169,7 @@ func (s *session) unpark() {
 
 // resume makes a session that was parked ready to read.
 func (s *session) resume() error {
-	s.reader = packet.NewReader(s.conn, s.version, s.srv.cfg.maxPacket())
+	s.reader = s.srv.reader(s.conn, s.version, s.srv.cfg.maxPacket())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.armed = time.Time{} // parking took the deadline

@@ -27,6 +27,7 @@ type Server struct {
 	cut      context.CancelFunc
 	acks     sync.Pool // of *pending
 	buffers  sync.Pool // of *[]byte, output of a connection
+	readers  sync.Pool // of *packet.Reader, of sessions that have parked
 
 	mu       sync.Mutex
 	sessions map[*session]struct{}

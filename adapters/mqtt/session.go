@@ -57,7 +57,7 @@ var errGone = errors.New("the client disconnected")
 
 func newSession(srv *Server, conn net.Conn) *session {
 	s := &session{srv: srv, conn: conn, problems: true}
-	s.reader = packet.NewReader(conn, 0, maxUnauthenticated)
+	s.reader = srv.reader(conn, 0, maxUnauthenticated)
 	s.parks = srv.cfg.ParkAfter > 0 && parking.Possible(conn)
 	return s
 }

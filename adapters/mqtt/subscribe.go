@@ -1,8 +1,6 @@
 package mqtt
 
 import (
-	"context"
-
 	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
 	"github.com/tributary-iot/tributary/device"
 )
@@ -104,8 +102,8 @@ func (s *session) subscribeTopic(f packet.Filter, id uint32) (subscribed, error)
 	if err := s.who.UseTopic(filter); err != nil {
 		return subscribed{}, err
 	}
-	ctx, cancel := context.WithTimeout(s.srv.ctx, s.srv.cfg.ConnectTimeout)
-	defer cancel()
+	ctx := s.srv.patience()
+	defer ctx.end()
 	t, err := s.subscriberOf(ctx)
 	if err != nil {
 		return subscribed{}, err
@@ -129,8 +127,8 @@ func (s *session) subscribeMailbox(f packet.Filter, want commandFilter, subID ui
 		return nil, device.Errorf(device.Busy, "connection receives commands for %d devices already", len(s.boxes))
 	}
 	box := &mailbox{s: s, id: id, subs: []subscription{sub}}
-	ctx, cancel := context.WithTimeout(s.srv.ctx, s.srv.cfg.ConnectTimeout)
-	defer cancel()
+	ctx := s.srv.patience()
+	defer ctx.end()
 	att, err := s.srv.gate.Attach(ctx, device.Session{
 		Device: id, Via: via, Protocol: device.MQTT, Client: s.client,
 	}, box.offer, box.lost)

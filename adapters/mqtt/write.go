@@ -172,11 +172,11 @@ func (s *session) writeOut(easy bool) {
 	}()
 	defer s.contain(&err)
 	for {
-		buf, after := s.take(easy)
+		buf, after, first := s.take(easy)
 		if buf == nil {
 			return
 		}
-		err = s.writeAll(buf)
+		err = s.writeAll(buf, easy && first)
 		if cap(buf) <= keptBuffer {
 			s.srv.buffers.Put(&buf)
 		}
@@ -190,10 +190,13 @@ func (s *session) writeOut(easy bool) {
 	}
 }
 
-// writeAll gives a peer that is slow, but takes bytes, the time it needs.
-func (s *session) writeAll(buf []byte) error {
+// writeAll gives a peer that is slow, but takes bytes, the time it needs. What is taken at
+// once needs no deadline, if there is none from before.
+func (s *session) writeAll(buf []byte, atOnce bool) error {
 	for len(buf) > 0 {
-		_ = s.conn.SetWriteDeadline(time.Now().Add(s.srv.cfg.WriteTimeout))
+		if !atOnce {
+			_ = s.conn.SetWriteDeadline(time.Now().Add(s.srv.cfg.WriteTimeout))
+		}
 		n, err := s.conn.Write(buf[:min(len(buf), writeAtOnce)])
 		if err != nil {
 			return err
@@ -203,15 +206,16 @@ func (s *session) writeAll(buf []byte) error {
 	return nil
 }
 
-// take hands over what is queued; nil when the writer shall stop.
-func (s *session) take(easy bool) ([]byte, []*delivery) {
+// take hands over what is queued; nil when the writer shall stop. It reports whether
+// nothing was written before.
+func (s *session) take(easy bool) (buf []byte, after []*delivery, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if easy && int(s.left)+len(s.out) > easyOutput {
 		go s.write()
-		return nil, nil
+		return nil, nil, false
 	}
-	buf, after := s.out, s.after
+	buf, after, first = s.out, s.after, s.left == 0
 	s.out, s.after = nil, nil
 	s.left = uint16(min(int(s.left)+len(buf), easyOutput))
 	if len(buf) == 0 {
@@ -219,7 +223,7 @@ func (s *session) take(easy bool) ([]byte, []*delivery) {
 		buf = nil
 	}
 	s.changed()
-	return buf, after
+	return buf, after, first
 }
 
 // wrote shows what waited for the output to shrink.

@@ -32,6 +32,12 @@ func NewReader(src io.Reader, version Version, limit int) *Reader {
 	return &Reader{src: src, version: version, limit: limit}
 }
 
+// Renew makes a Reader, of which nothing is needed any more, what NewReader answers, in
+// the room it has; with no source it lets go of the one it had.
+func (r *Reader) Renew(src io.Reader, version Version, limit int) {
+	*r = Reader{src: src, buf: r.buf, version: version, limit: limit}
+}
+
 // SetLimit changes the largest packet accepted from here on.
 func (r *Reader) SetLimit(limit int) { r.limit = limit }
 
