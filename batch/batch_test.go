@@ -362,6 +362,31 @@ func TestOutage(t *testing.T) {
 	})
 }
 
+// TestABatchWaitsUntilBatchesAreKnown, as they are soon after the start, and no longer
+// than a caller has patience.
+func TestABatchWaitsUntilBatchesAreKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := batch.New(batch.Config{}, newMemory(), newFleet(), registered{})
+		began := time.Now()
+		if _, err := s.Create(t.Context(), heat(), names("ok", 1)); device.CodeOf(err) != device.Unavailable || time.Since(began) == 0 {
+			t.Errorf("after %s of waiting: %v", time.Since(began), err)
+		}
+		made := make(chan error)
+		go func() {
+			_, err := s.Create(t.Context(), heat(), names("ok", 1))
+			made <- err
+		}()
+		synctest.Wait()
+		go func() { _ = s.Run(t.Context()) }()
+		if err := <-made; err != nil {
+			t.Error(err)
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestWhoIsMeant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var all registered

@@ -140,7 +140,7 @@ func (s *Service) Create(ctx context.Context, b device.Batch, listed []string) (
 		orElse(&b.AbortAfter, 10)
 	}
 	k := key{b.Tenant, b.ID}
-	if err := s.room(k); err != nil {
+	if _, err := soon(ctx, s, func() (any, error) { return nil, s.room(k) }); err != nil {
 		return b, err
 	}
 	names, err := s.snapshot(ctx, b.Tenant, selector, listed)
@@ -207,7 +207,37 @@ func (s *Service) room(k key) error {
 	return nil
 }
 
+// errBehind is what is not known yet, or not any more.
 var errBehind = device.Errorf(device.Unavailable, "the batches are not known at the moment: try again")
+
+// readFor is how long a caller waits while the batches are read, as they are when a
+// server has started.
+const readFor = 5 * time.Second
+
+// soon answers what f does, as soon as that is not errBehind.
+func soon[T any](ctx context.Context, s *Service, f func() (T, error)) (v T, err error) {
+	var patience <-chan time.Time
+	for {
+		s.mu.Lock()
+		changed := s.changed
+		s.mu.Unlock()
+		if v, err = f(); err != errBehind {
+			return v, err
+		}
+		if patience == nil {
+			patience = time.After(readFor)
+		}
+		select {
+		case <-changed:
+		case <-patience:
+			return v, err
+		case <-ctx.Done():
+			return v, err
+		case <-s.ctx.Done():
+			return v, err
+		}
+	}
+}
 
 // snapshot lists whom a batch means, once each: devices and gateways that are not
 // disabled. Devices that are listed need not be registered.
@@ -246,8 +276,8 @@ func (s *Service) snapshot(ctx context.Context, tenant string, selector device.S
 }
 
 // Get answers a batch; NotFound when there is none.
-func (s *Service) Get(_ context.Context, tenant, id string) (device.Batch, error) {
-	r, err := s.find(key{tenant, id})
+func (s *Service) Get(ctx context.Context, tenant, id string) (device.Batch, error) {
+	r, err := soon(ctx, s, func() (record, error) { return s.find(key{tenant, id}) })
 	return r.Batch, err
 }
 
@@ -265,7 +295,11 @@ func (s *Service) find(k key) (record, error) {
 
 // List answers a tenant's batches after an id, newest first by their time, at most
 // limit of them.
-func (s *Service) List(_ context.Context, tenant, after string, limit int) ([]device.Batch, error) {
+func (s *Service) List(ctx context.Context, tenant, after string, limit int) ([]device.Batch, error) {
+	return soon(ctx, s, func() ([]device.Batch, error) { return s.list(tenant, after, limit) })
+}
+
+func (s *Service) list(tenant, after string, limit int) ([]device.Batch, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.whole {
@@ -310,7 +344,7 @@ func (s *Service) Cancel(ctx context.Context, tenant, id, reason string) (device
 // turn changes the state by compare-and-set, whoever drives.
 func (s *Service) turn(ctx context.Context, k key, to device.BatchState, reason string) (device.Batch, error) {
 	for range 16 {
-		r, err := s.find(k)
+		r, err := soon(ctx, s, func() (record, error) { return s.find(k) })
 		switch state := r.Batch.State; {
 		case err != nil:
 			return device.Batch{}, err
@@ -370,7 +404,7 @@ func (s *Service) Watch(ctx context.Context, tenant, id string, fn func(device.B
 		s.mu.Lock()
 		changed := s.changed
 		s.mu.Unlock()
-		r, err := s.find(k)
+		r, err := soon(ctx, s, func() (record, error) { return s.find(k) })
 		if err != nil {
 			return err
 		}
