@@ -163,7 +163,7 @@ func (s *session) unpark() {
 	if s.parked {
 		s.parked = false
 		s.srv.metrics.parked.Dec()
-		go s.run()
+		s.srv.start(s)
 	}
 }
 

@@ -25,9 +25,11 @@ type Server struct {
 	lot      *parking.Lot
 	ctx      context.Context // ends when connections are cut
 	cut      context.CancelFunc
-	acks     sync.Pool // of *pending
-	buffers  sync.Pool // of *[]byte, output of a connection
-	readers  sync.Pool // of *packet.Reader, of sessions that have parked
+	acks     sync.Pool     // of *pending
+	buffers  sync.Pool     // of *[]byte, output of a connection
+	readers  sync.Pool     // of *packet.Reader, of sessions that have parked
+	next     chan *session // to a goroutine whose session has parked or ended
+	resting  chan struct{} // a place for each of those
 
 	mu       sync.Mutex
 	sessions map[*session]struct{}
@@ -38,6 +40,9 @@ type Server struct {
 	idle     chan struct{}   // closed when those have left that somebody waits for; nil while nobody does
 	spare    bool            // and those greeting are not waited for
 }
+
+// maxResting is how many goroutines rest until there is a session to run.
+const maxResting = 64
 
 // clientKey names a client's one connection. The principal is part of it, so
 // that a client id alone steals nothing.
@@ -70,6 +75,7 @@ func Open(cfg Config, gate adapters.Gate) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, gate: gate, metrics: m, listener: ln, lot: lot,
+		next: make(chan *session), resting: make(chan struct{}, maxResting),
 		sessions: map[*session]struct{}{}, clients: keyed.New((*session).key),
 	}
 	s.ctx, s.cut = context.WithCancel(context.Background())
@@ -108,7 +114,34 @@ func (s *Server) serve(conn net.Conn, door string) {
 	s.sessions[ses] = struct{}{}
 	s.active++
 	s.greeting++
-	go ses.run()
+	s.start(ses)
+}
+
+// start runs a session, on a goroutine that ran another before, if one rests: its stack
+// has grown already.
+func (s *Server) start(ses *session) {
+	select {
+	case s.next <- ses:
+	default:
+		go s.work(ses)
+	}
+}
+
+func (s *Server) work(ses *session) {
+	for {
+		ses.run()
+		select {
+		case s.resting <- struct{}{}:
+		default:
+			return // enough rest
+		}
+		select {
+		case ses = <-s.next:
+			<-s.resting
+		case <-s.ctx.Done():
+			return
+		}
+	}
 }
 
 // background runs f so that Shutdown waits for it.
