@@ -32,6 +32,10 @@ func (l *takenLately) note(t device.Taken, until time.Time) {
 	*l = append(*l, takenUntil{t, until})
 }
 
+func (l *takenLately) forget(t device.Taken) {
+	*l = slices.DeleteFunc(*l, func(old takenUntil) bool { return old.Taken == t })
+}
+
 // taken is the message as the member's record names it.
 func (h *handed) taken() device.Taken { return device.Taken{Filter: h.sh.filter(), Ref: h.ref} }
 
@@ -51,8 +55,10 @@ func (m *member) tookAgain(sh *share, ref device.Ref) {
 	if m == nil {
 		return
 	}
+	t := device.Taken{Filter: sh.filter(), Ref: ref}
 	m.handing.Lock()
-	m.taken.note(device.Taken{Filter: sh.filter(), Ref: ref}, time.Now().Add(m.s.cfg.TakenFor))
+	m.taken.forget(t) // a list that grew with every life of a server would lose what it is for
+	m.taken.note(t, time.Now().Add(m.s.cfg.TakenFor))
 	m.handing.Unlock()
 	m.saves.Lock()
 	m.dirty = true

@@ -59,6 +59,26 @@ func TestSharedTakenOnce(t *testing.T) {
 	third.settle(0, device.Accepted)
 }
 
+// TestTakenAgainIsNamedOnce: what is offered again in every life of a server takes one
+// place in the record, and does not push out what it is to name besides.
+func TestTakenAgainIsNamedOnce(t *testing.T) {
+	m := &member{s: &Service{cfg: Config{TakenFor: time.Hour}}}
+	sh := &share{group: device.Group{Tenant: "acme", Name: "g", Filter: "a"}}
+	var all []device.Taken
+	for seq := range uint64(takenMost) {
+		all = append(all, device.Taken{Filter: sh.filter(), Ref: device.Ref{Source: device.SourceTopics, Seq: seq}})
+	}
+	m.took(all)
+	for range 3 {
+		for i := range 10 {
+			m.tookAgain(sh, all[i].Ref)
+		}
+	}
+	if got, want := m.takenNow(nil), slices.Concat(all[10:], all[:10]); !slices.Equal(got, want) {
+		t.Errorf("%d are named, %d were taken; the last is %+v", len(got), len(want), got[len(got)-1])
+	}
+}
+
 // TestLostWithItsStream: what a record names of a stream that was lost and made anew is
 // not taken for a new message in the same place: neither what was taken in the place of a
 // group, nor what was sent and is not finished, whose identifier stays in use. What an
