@@ -89,7 +89,7 @@ var columns = []column{
 		return id
 	}, "QUEUED SENT($p) DELIVERED($p) FAILED:no answer within 1s", nil},
 	{"expire while offline", func(c *cell) string {
-		c.sit(c.protocol).cut()
+		c.leave(c.sit(c.protocol))
 		c.request.Ttl = durationpb.New(time.Second)
 		id := c.send()
 		c.reaches(id, "EXPIRED")
@@ -283,19 +283,31 @@ func (c *cell) comeBack(to string) string {
 	d := c.sit(c.protocol)
 	first := c.send()
 	c.carryOut(d, first, false)
-	d.cut()
 	c.reaches(first, "SUCCEEDED")
-	if c.protocol != "https" {
-		eventually(c.T, "the session's end", func() bool {
-			page, err := pb.NewPresenceServiceClient(apiOf(c.T, c.s)).ListSessions(c.Context(), &pb.ListSessionsRequest{Parent: c.request.Parent})
-			return err == nil && len(page.GetSessions()) == 0
-		})
-	}
+	c.leave(d)
 	id := c.send()
 	d = c.sit(to)
 	defer d.cut()
 	c.carryOut(d, id, false)
 	return id
+}
+
+// leave cuts the device's connection, and waits until the house knows.
+func (c *cell) leave(d seat) {
+	c.Helper()
+	if c.protocol == "https" { // has none
+		d.cut()
+		return
+	}
+	listed := func(n int) func() bool {
+		return func() bool {
+			page, err := pb.NewPresenceServiceClient(apiOf(c.T, c.s)).ListSessions(c.Context(), &pb.ListSessionsRequest{Parent: c.request.Parent})
+			return err == nil && len(page.GetSessions()) == n
+		}
+	}
+	eventually(c.T, "the session", listed(1)) // or it would seem to have ended before it is told of
+	d.cut()
+	eventually(c.T, "the session's end", listed(0))
 }
 
 // idle holds that nothing but a new command comes.
