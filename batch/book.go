@@ -83,42 +83,6 @@ func orElse[T comparable](v *T, d T) {
 	}
 }
 
-// heard takes a record as it is read or was just written here; nil when removed.
-func (s *Service) heard(k key, value []byte, rev uint64) {
-	r := &record{rev: rev}
-	if value != nil {
-		if err := json.Unmarshal(value, r); err != nil {
-			s.cfg.Logger.Error("a batch cannot be read", "tenant", k.tenant, "batch", k.id, "error", err)
-			return
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	old := s.known[k]
-	switch {
-	case old != nil && old.rev >= rev:
-		return
-	case value == nil:
-		delete(s.known, k)
-	default:
-		s.known[k] = r
-	}
-	if run := s.driving[k]; run != nil {
-		run.nudge()
-	}
-	s.announce()
-}
-
-// announce wakes those who watch, and the driver; mu is held.
-func (s *Service) announce() {
-	close(s.changed)
-	s.changed = make(chan struct{})
-	select {
-	case s.stir <- struct{}{}:
-	default:
-	}
-}
-
 // Create makes a batch of the devices that are listed, or that a selector finds
 // now. Invalid as Batch.Validate says; Conflict for an id that is taken;
 // Precondition when no device is meant; Busy for too many batches.
@@ -205,38 +169,6 @@ func (s *Service) room(k key) error {
 		return device.Errorf(device.Busy, "tenant %s has %d batches, the limit is %d", k.tenant, n, s.cfg.MaxBatches)
 	}
 	return nil
-}
-
-// errBehind is what is not known yet, or not any more.
-var errBehind = device.Errorf(device.Unavailable, "the batches are not known at the moment: try again")
-
-// readFor is how long a caller waits while the batches are read, as they are when a
-// server has started.
-const readFor = 5 * time.Second
-
-// soon answers what f does, as soon as that is not errBehind.
-func soon[T any](ctx context.Context, s *Service, f func() (T, error)) (v T, err error) {
-	var patience <-chan time.Time
-	for {
-		s.mu.Lock()
-		changed := s.changed
-		s.mu.Unlock()
-		if v, err = f(); err != errBehind {
-			return v, err
-		}
-		if patience == nil {
-			patience = time.After(readFor)
-		}
-		select {
-		case <-changed:
-		case <-patience:
-			return v, err
-		case <-ctx.Done():
-			return v, err
-		case <-s.ctx.Done():
-			return v, err
-		}
-	}
 }
 
 // snapshot lists whom a batch means, once each: devices and gateways that are not

@@ -40,41 +40,6 @@ func (s *Service) Shutdown(ctx context.Context) error {
 	}
 }
 
-// read keeps known true.
-func (s *Service) read() {
-	for s.ctx.Err() == nil {
-		seen := map[key]bool{}
-		err := s.store.Watch(s.ctx, func() { s.caughtUp(seen) }, func(tenant, id string, value []byte, rev uint64) {
-			k := key{tenant, id}
-			if seen != nil {
-				seen[k] = value != nil
-			}
-			s.heard(k, value, rev)
-		})
-		if s.ctx.Err() != nil {
-			return
-		}
-		s.mu.Lock()
-		s.whole = false
-		s.mu.Unlock()
-		s.cfg.Logger.Warn("reading the batches was interrupted; beginning anew", "error", err)
-		s.sleep(time.Second)
-	}
-}
-
-// caughtUp is told that everything there is was seen: what was not is gone.
-func (s *Service) caughtUp(seen map[key]bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for k := range s.known {
-		if !seen[k] {
-			delete(s.known, k)
-		}
-	}
-	s.whole = true
-	s.announce()
-}
-
 func (s *Service) sleep(d time.Duration) {
 	select {
 	case <-time.After(d):
