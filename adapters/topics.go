@@ -20,9 +20,10 @@ type Topics interface {
 	Publish(p *device.Publication, done func(error)) error
 
 	// Published reports whether a topic, of telemetry too, has a message of that
-	// Mark (of telemetry: that key) after a sequence: one whose publisher does not
-	// know what became of it.
-	Published(ctx context.Context, src device.Source, tenant, topic, mark string, after uint64) (bool, error)
+	// Mark (of telemetry: that key) after a place: one whose publisher does not know
+	// what became of it. A place in another life of the stream, or none, is before
+	// everything there is.
+	Published(ctx context.Context, src device.Source, tenant, topic, mark string, after device.Position) (bool, error)
 
 	// Retain makes p the topic's retained message, or takes that away if it has no
 	// payload, and publishes nothing. done is as in Publish, and is told what p, or
@@ -105,9 +106,9 @@ type Member interface {
 	Save(done func(error))
 
 	// Mark answers what tells a message that is about to be published from every
-	// other, and a sequence of its source after which it will stand: see
+	// other, and a place in its source after which it will stand: see
 	// Topics.Published.
-	Mark(src device.Source) (mark string, after uint64)
+	Mark(src device.Source) (mark string, after device.Position)
 
 	// Read answers a message of Ref again; NotFound when it is not kept any more.
 	Read(ctx context.Context, ref device.Ref) (*device.Publication, error)

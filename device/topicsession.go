@@ -67,8 +67,8 @@ type Taken struct {
 // Incoming is a QoS 2 message whose identifier its sender has not released.
 type Incoming struct {
 	ID    uint16
-	Mark  string // Publication.Mark, or Message.Key
-	After uint64 // it stands in its stream after this sequence, if it does
+	Mark  string   // Publication.Mark, or Message.Key
+	After Position // it stands in its stream after this place, if it does and the stream is the same; zero: not known
 }
 
 // Will is the message to publish when a session is lost.

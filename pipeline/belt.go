@@ -90,19 +90,19 @@ func (b *Belt) open(ctx context.Context) (err error) {
 	}
 	b.maxBody = int(b.nc.MaxPayload()) - headerBytes
 	b.opts.MaxMessageBytes = min(b.opts.MaxMessageBytes, int(b.nc.MaxPayload())-envelopeBytes)
-	if err := b.openPublishers(); err != nil {
+	if err := b.openPublishers(ctx); err != nil {
 		return err
 	}
 	b.room, err = b.openRoom(ctx)
 	return err
 }
 
-func (b *Belt) openPublishers() (err error) {
+func (b *Belt) openPublishers(ctx context.Context) (err error) {
 	for stream, p := range map[string]**publisher{
 		TelemetryStream: &b.telemetry, CommandStream: &b.commands, CommandEventStream: &b.events, DeadLetterStream: &b.letters, DeviceStream: &b.records,
 		TopicStream: &b.topics, RetainedStream: &b.retained, SessionStream: &b.sessions,
 	} {
-		if *p, err = b.openPublisher(stream); err != nil {
+		if *p, err = b.openPublisher(ctx, stream); err != nil {
 			return err
 		}
 	}

@@ -62,7 +62,7 @@ func (b *Belt) Presence(ctx context.Context, node *Node) (*Presence, error) {
 	if p.acks, err = openInbox(b.nc); err != nil {
 		return nil, fmt.Errorf("pipeline: open the list of sessions: %w", err)
 	}
-	if p.events, err = b.openPublisher(PresenceLogStream); err != nil {
+	if p.events, err = b.openPublisher(ctx, PresenceLogStream); err != nil {
 		p.acks.close()
 		return nil, err
 	}

@@ -64,6 +64,7 @@ type publisher struct {
 	ids    string        // prefix of our message ids
 	nextID atomic.Uint64 // the rest of them
 	lastOK atomic.Uint64 // highest sequence known to be stored
+	epoch  uint64        // of the stream when it was opened: should it be made anew, lastOK is not to be believed
 
 	mu     sync.Mutex
 	queue  []item
@@ -81,11 +82,14 @@ type publisher struct {
 	stuck   atomic.Int64    // unix seconds since when commits are unanswered; 0: not
 }
 
-func (b *Belt) openPublisher(stream string) (*publisher, error) {
+func (b *Belt) openPublisher(ctx context.Context, stream string) (*publisher, error) {
+	s, err := b.js.Stream(ctx, stream)
+	if err != nil {
+		return nil, fmt.Errorf("pipeline: publisher of %s: %w", stream, err)
+	}
 	depth := b.depth(stream)
-	p := &publisher{b: b, stream: stream, ids: nuid.Next() + ".", wake: make(chan struct{}, 1),
+	p := &publisher{b: b, stream: stream, epoch: streamEpoch(s.CachedInfo()), ids: nuid.Next() + ".", wake: make(chan struct{}, 1),
 		slots: make(chan struct{}, depth), groups: make(chan *group, depth), stopped: make(chan struct{})}
-	var err error
 	if p.inbox, err = openInbox(b.nc); err != nil {
 		return nil, fmt.Errorf("pipeline: publisher of %s: %w", stream, err)
 	}

@@ -44,13 +44,15 @@ func (t *Topics) check(p *device.Publication) error {
 	return p.Validate()
 }
 
-// Known is a sequence of a source after which everything stands that is stored
-// from now on: the highest this node was told of.
-func (t *Topics) Known(src device.Source) uint64 {
+// Known is a place in a source after which everything stands that is stored from
+// now on, unless the stream is made anew: the highest this node was told of, in the
+// life of the stream that it found.
+func (t *Topics) Known(src device.Source) device.Position {
+	p := t.b.topics
 	if src == device.SourceTelemetry {
-		return t.b.telemetry.lastOK.Load()
+		p = t.b.telemetry
 	}
-	return t.b.topics.lastOK.Load()
+	return device.Position{Epoch: p.epoch, Seq: p.lastOK.Load()}
 }
 
 // Find reports whether a source holds, on a topic and after a sequence, a

@@ -138,8 +138,11 @@ func TestFindAMark(t *testing.T) {
 			t.Errorf("telemetry with key %q: %v, %v", key, got, err)
 		}
 	}
-	if topics.Known(device.SourceTopics) != 2 {
-		t.Errorf("known: %d", topics.Known(device.SourceTopics))
+	for src, seq := range map[device.Source]uint64{device.SourceTopics: 2, device.SourceTelemetry: 1} {
+		end, err := topics.End(t.Context(), src)
+		if got := topics.Known(src); got != end || end.Seq != seq || end.Epoch == 0 || err != nil {
+			t.Errorf("of source %d is known %+v, it ends at %+v, %v", src, got, end, err)
+		}
 	}
 }
 

@@ -18,9 +18,10 @@ type Log interface {
 	// not block; an error of Append means that it is not called.
 	Append(p *device.Publication, done func(seq uint64, err error)) error
 
-	// Known is a sequence of a source after which everything stands that is stored
-	// from now on. It costs nothing and may be far behind on a node that stores little.
-	Known(src device.Source) uint64
+	// Known is a place in a source after which everything stands that is stored from
+	// now on, unless the source is made anew. It costs nothing, and may be far behind on
+	// a node that stores little.
+	Known(src device.Source) device.Position
 
 	// Find reports whether a source holds, on a topic and after a sequence, a
 	// message of that mark; of telemetry, with that key.

@@ -107,7 +107,7 @@ func (m *member) put(ctx context.Context, sub, old *subscription, fresh bool) er
 	}
 	for src, f := range m.s.feeds {
 		if f != nil && old == nil && fresh {
-			sub.since[src] = max(f.pos.Load(), m.s.log.Known(f.src))
+			sub.since[src] = max(f.pos.Load(), m.s.log.Known(f.src).Seq)
 		}
 	}
 	m.mu.Lock()
@@ -312,4 +312,6 @@ func (m *member) Read(ctx context.Context, ref device.Ref) (*device.Publication,
 }
 
 // Mark implements adapters.Member.
-func (m *member) Mark(src device.Source) (string, uint64) { return rand.Text(), m.s.log.Known(src) }
+func (m *member) Mark(src device.Source) (string, device.Position) {
+	return rand.Text(), m.s.log.Known(src)
+}

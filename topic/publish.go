@@ -19,9 +19,16 @@ func (s *Service) Publish(p *device.Publication, done func(error)) error {
 	return nil
 }
 
-// Published implements adapters.Topics.
-func (s *Service) Published(ctx context.Context, src device.Source, tenant, topic, mark string, after uint64) (bool, error) {
-	found, err := s.log.Find(ctx, src, tenant, topic, mark, after)
+// Published implements adapters.Topics. A stream that ends before the place has lost
+// what it had there, and may have the message in any place since.
+func (s *Service) Published(ctx context.Context, src device.Source, tenant, topic, mark string, after device.Position) (found bool, err error) {
+	end, err := s.log.End(ctx, src)
+	if err == nil {
+		if after.Epoch != end.Epoch || after.Seq > end.Seq {
+			after.Seq = 0
+		}
+		found, err = s.log.Find(ctx, src, tenant, topic, mark, after.Seq)
+	}
 	if err != nil {
 		err = device.Wrap(device.Unavailable, "the message cannot be looked for now, send it again", err)
 	}

@@ -147,6 +147,26 @@ func TestLostWithItsStream(t *testing.T) {
 	}
 }
 
+// TestMarksOfAnotherLife: a message is looked for after its place, unless that is of
+// another life of the stream, or where the stream does not reach any more.
+func TestMarksOfAnotherLife(t *testing.T) {
+	s, log := serve(t, Config{})
+	other, marked := text("t", 1, "other"), text("t", 2, "marked")
+	marked.Mark = "m"
+	log.Renew()
+	for _, p := range []*device.Publication{other, marked, other} {
+		log.Put(device.SourceTopics, p)
+	}
+	for after, want := range map[device.Position]bool{
+		{Epoch: 2, Seq: 1}: true, {Epoch: 2, Seq: 2}: false, {Epoch: 2, Seq: 3}: false, {Epoch: 2, Seq: 4}: true,
+		{Epoch: 1, Seq: 3}: true, {Epoch: 3, Seq: 2}: true, {Seq: 2}: true, {}: true,
+	} {
+		if got, err := s.Published(t.Context(), device.SourceTopics, "default", "t", "m", after); got != want || err != nil {
+			t.Errorf("after %+v: %v, %v", after, got, err)
+		}
+	}
+}
+
 // TestTakenIsBounded: a record names the newest of what was taken, and no more than so many.
 func TestTakenIsBounded(t *testing.T) {
 	var m member

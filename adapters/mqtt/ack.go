@@ -33,7 +33,7 @@ type pending struct {
 
 	// Of QoS 2, see incoming.
 	mark  string
-	after uint64
+	after device.Position
 	again bool
 
 	// What the trail of a refusal needs.

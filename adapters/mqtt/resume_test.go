@@ -310,6 +310,71 @@ func (l *slowLog) Find(ctx context.Context, src device.Source, tenant, topic, ma
 	return l.Log.Find(ctx, src, tenant, topic, mark, after)
 }
 
+// TestRepeatIsFoundInAnyLife: a message whose fate its node did not know is published
+// once, also when the stream was lost and made anew before its client sends it again, and
+// has it in a place that was another's before; and when its record, as an older release
+// wrote it, does not say of which life of the stream the place is.
+func TestRepeatIsFoundInAnyLife(t *testing.T) {
+	for _, c := range []struct {
+		how              string
+		renewed, unsaid  bool
+		stored, wantMany uint64 // messages in the stream: of the client's, after it was sent again in all
+	}{
+		{"in the same life", false, false, 1, 4}, {"not stored, in the same life", false, false, 0, 4},
+		{"in another life", true, false, 1, 1}, {"not stored, in another life", true, false, 0, 1},
+		{"in a life that is not said", true, true, 1, 1},
+	} {
+		t.Run(c.how, func(t *testing.T) {
+			log := &slowLog{find: make(chan struct{})}
+			close(log.find)
+			b := newHouse(&adaptertest.Gate{})
+			b.wrap = func(l topic.Log, s topic.Sessions) (topic.Log, topic.Sessions) {
+				log.Log = l
+				return log, s
+			}
+			b = b.door(t, mqtt.Config{}, "a")
+			other := &device.Publication{Tenant: "default", Topic: "t", QoS: 1, Payload: []byte("other")}
+			for range 3 {
+				b.log.Put(device.SourceTopics, other)
+			}
+			p := b.stay(t, packet.V5, "pub", false, false)
+			p.send(message(1, 2, "t", "once"))
+			p.wantEnd(packet.ServerBusy)
+			b.lose(t, p, "pub")
+			key := device.SessionKey{Principal: device.ID{Tenant: "default", Device: "pub"}, Client: "pub"}
+			record := *b.records.Get(key)
+			in := record.State.Incoming
+			if len(in) != 1 || in[0].After != (device.Position{Epoch: 1, Seq: 3}) {
+				t.Fatalf("the record has %+v", in)
+			}
+			if c.renewed {
+				b.log.Renew()
+			}
+			if c.unsaid {
+				record.State.Incoming = []device.Incoming{{ID: 1, Mark: in[0].Mark}}
+				_, rev, err := b.records.Node("a").Load(t.Context(), key)
+				if err == nil {
+					_, err = b.records.Node("a").Save(t.Context(), &record, rev)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.stored > 0 {
+				b.log.Put(device.SourceTopics, &device.Publication{Tenant: "default", Topic: "t", QoS: 2, Payload: []byte("once"), Mark: in[0].Mark})
+			}
+			q := b.stay(t, packet.V5, "pub", false, true)
+			again := message(1, 2, "t", "once")
+			again.Dup = true
+			q.send(again)
+			q.wantKind(packet.PUBREC, 1, packet.Success)
+			if got := b.log.Known(device.SourceTopics).Seq; got != c.wantMany {
+				t.Errorf("the stream holds %d messages, want %d", got, c.wantMany)
+			}
+		})
+	}
+}
+
 // TestRepeatKeepsItsPlace: what follows a message that is looked for, since its
 // client sends it again, does not overtake it (4.6).
 func TestRepeatKeepsItsPlace(t *testing.T) {

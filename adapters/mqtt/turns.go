@@ -110,7 +110,7 @@ func (s *session) retain(p *device.Publication) chan kept {
 }
 
 // published looks for a message.
-func (s *session) published(p passing, after uint64) (bool, error) {
+func (s *session) published(p passing, after device.Position) (bool, error) {
 	ctx, cancel := context.WithTimeout(s.srv.ctx, s.srv.cfg.ConnectTimeout)
 	defer cancel()
 	return s.srv.cfg.Topics.Published(ctx, p.src, s.who.ID.Tenant, p.topic, p.mark, after)

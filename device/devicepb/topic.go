@@ -74,7 +74,7 @@ func MarshalSession(r *device.SessionRecord) []byte {
 		})
 	}
 	for _, x := range r.State.Incoming {
-		out.Incoming = append(out.Incoming, &pb.IncomingMessage{Id: uint32(x.ID), Mark: valid(x.Mark), After: x.After})
+		out.Incoming = append(out.Incoming, &pb.IncomingMessage{Id: uint32(x.ID), Mark: valid(x.Mark), After: streamPosition(x.After)})
 	}
 	out.Taken = takenToProto(r.Taken)
 	if r.Will != nil {
@@ -103,7 +103,7 @@ func UnmarshalSession(b []byte) (*device.SessionRecord, error) {
 		})
 	}
 	for _, x := range in.GetIncoming() {
-		r.State.Incoming = append(r.State.Incoming, device.Incoming{ID: uint16(x.GetId()), Mark: x.GetMark(), After: x.GetAfter()})
+		r.State.Incoming = append(r.State.Incoming, device.Incoming{ID: uint16(x.GetId()), Mark: x.GetMark(), After: goPosition(x.GetAfter())})
 	}
 	for _, x := range in.GetTaken() {
 		for _, seq := range x.GetSeqs() {

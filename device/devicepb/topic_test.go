@@ -24,7 +24,7 @@ func sampleSession() *device.SessionRecord {
 		Subscriptions: []device.Subscription{sub}, Topics: device.Position{Epoch: 1, Seq: 2}, Telemetry: device.Position{Epoch: 3, Seq: 4},
 		State: device.SessionState{
 			Outgoing: []device.Outgoing{{ID: 1, Ref: device.Ref{Source: device.SourceTelemetry, Epoch: 1 << 50, Seq: 9}, QoS: 1, Retained: true, IDs: []uint32{7}}, {ID: 2, QoS: 2, Released: true, Shared: true}},
-			Incoming: []device.Incoming{{ID: 65535, Mark: "m", After: 12}}, LastID: 65535, Mailbox: []device.Subscription{{Filter: "d/commands", QoS: 1}},
+			Incoming: []device.Incoming{{ID: 65535, Mark: "m", After: device.Position{Epoch: 1 << 50, Seq: 12}}}, LastID: 65535, Mailbox: []device.Subscription{{Filter: "d/commands", QoS: 1}},
 		},
 		Taken: []device.Taken{
 			{Filter: "$share/g/a", Ref: device.Ref{Source: device.SourceTopics, Seq: 1}}, {Filter: "$share/g/a", Ref: device.Ref{Source: device.SourceTopics, Seq: 7}},

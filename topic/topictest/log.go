@@ -19,7 +19,7 @@ type Log struct {
 	retained []device.Arrival
 	nextKept uint64
 	ears     map[*ear]struct{}
-	marks    map[string]string // topic by mark
+	marks    map[string]device.Arrival // by mark
 	reads    int
 	lives    uint64     // before this one
 	casting  sync.Mutex // one message is told at a time
@@ -49,9 +49,9 @@ func (l *Log) Put(src device.Source, p *device.Publication) uint64 {
 	l.streams[src] = append(l.streams[src], arrival(src, seq, p))
 	if p.Mark != "" { // telemetry has none here
 		if l.marks == nil {
-			l.marks = map[string]string{}
+			l.marks = map[string]device.Arrival{}
 		}
-		l.marks[p.Mark] = p.Topic
+		l.marks[p.Mark] = l.streams[src][seq-1]
 	}
 	if l.grown != nil {
 		close(l.grown)
@@ -75,17 +75,18 @@ func (l *Log) Reads() int {
 }
 
 // Known implements topic.Log.
-func (l *Log) Known(src device.Source) uint64 {
+func (l *Log) Known(src device.Source) device.Position {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return uint64(len(l.streams[src]))
+	return device.Position{Epoch: 1 + l.lives, Seq: uint64(len(l.streams[src]))}
 }
 
 // Find implements topic.Log.
-func (l *Log) Find(_ context.Context, _ device.Source, _, topic, mark string, _ uint64) (bool, error) {
+func (l *Log) Find(_ context.Context, src device.Source, tenant, topic, mark string, after uint64) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return mark != "" && l.marks[mark] == topic, nil
+	a, found := l.marks[mark]
+	return found && a.Source == src && a.Tenant == tenant && a.Topic == topic && a.Seq > after, nil
 }
 
 // Cast implements topic.Log.
@@ -140,7 +141,7 @@ func (l *Log) Renew() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lives++
-	l.streams, l.retained, l.nextKept, l.groups = [3][]device.Arrival{}, nil, 0, nil
+	l.streams, l.marks, l.retained, l.nextKept, l.groups = [3][]device.Arrival{}, nil, nil, 0, nil
 }
 
 // Follow implements topic.Log.

@@ -784,7 +784,7 @@ type IncomingMessage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	Mark          string                 `protobuf:"bytes,2,opt,name=mark,proto3" json:"mark,omitempty"`
-	After         uint64                 `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"`
+	After         *StreamPosition        `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -833,11 +833,11 @@ func (x *IncomingMessage) GetMark() string {
 	return ""
 }
 
-func (x *IncomingMessage) GetAfter() uint64 {
+func (x *IncomingMessage) GetAfter() *StreamPosition {
 	if x != nil {
 		return x.After
 	}
-	return 0
+	return nil
 }
 
 var File_tributary_v1_topic_proto protoreflect.FileDescriptor
@@ -914,11 +914,11 @@ const file_tributary_v1_topic_proto_rawDesc = "" +
 	"\x06filter\x18\x01 \x01(\tR\x06filter\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\rR\x06source\x12\x12\n" +
 	"\x04seqs\x18\x03 \x03(\x04R\x04seqs\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"K\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"o\n" +
 	"\x0fIncomingMessage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
-	"\x04mark\x18\x02 \x01(\tR\x04mark\x12\x14\n" +
-	"\x05after\x18\x03 \x01(\x04R\x05afterBCZAgithub.com/tributary-iot/tributary/proto/tributary/v1;tributaryv1b\x06proto3"
+	"\x04mark\x18\x02 \x01(\tR\x04mark\x122\n" +
+	"\x05after\x18\x04 \x01(\v2\x1c.tributary.v1.StreamPositionR\x05afterJ\x04\b\x03\x10\x04BCZAgithub.com/tributary-iot/tributary/proto/tributary/v1;tributaryv1b\x06proto3"
 
 var (
 	file_tributary_v1_topic_proto_rawDescOnce sync.Once
@@ -961,11 +961,12 @@ var file_tributary_v1_topic_proto_depIdxs = []int32{
 	0,  // 12: tributary.v1.TopicSession.will:type_name -> tributary.v1.Publication
 	9,  // 13: tributary.v1.TopicSession.will_at:type_name -> google.protobuf.Timestamp
 	7,  // 14: tributary.v1.TopicSession.taken:type_name -> tributary.v1.TakenMessages
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	5,  // 15: tributary.v1.IncomingMessage.after:type_name -> tributary.v1.StreamPosition
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_tributary_v1_topic_proto_init() }
