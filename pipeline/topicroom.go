@@ -13,7 +13,7 @@ import (
 // The parts of TOPICS, in sixteenths of its bounds: from where it is counted who
 // holds what, from where room is made, and how full it may stay then.
 const (
-	topicsCounted = 10
+	topicsCounted = 1
 	topicsFull    = 14
 	topicsEased   = 12
 	topicsGrain   = 16 // parts of a sixteenth
