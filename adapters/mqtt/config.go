@@ -28,6 +28,7 @@ type Config struct {
 	AliasesIn        int                      // topic aliases a client may use; default 32
 	Elsewhere        func(door string) string // where another server's door of that name (mqtt, mqtts) is reached, for clients we have to send away; "" when nobody knows. Nil: nobody does
 	ConnectTimeout   time.Duration            // from accept to CONNECT, and for authentication; default 10 s
+	HoldConnack      time.Duration            // how long CONNACK waits for the answer to a SUBSCRIBE that came with CONNECT, to leave with it; default 10 ms
 	MaxKeepAlive     time.Duration            // longest keep-alive of a MQTT 5 client, up to 65535 s; default 10 min
 	ParkAfter        time.Duration            // a plain connection silent for so long waits without a goroutine and a buffer, one that came, subscribed or sent a ping at once; default 5 s, negative never
 	WriteTimeout     time.Duration            // for a peer to take 64 KiB, before it is cut; default 10 s
@@ -57,6 +58,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.AliasesIn, 32)
 	setDefault(&c.MaxSessionExpiry, 7*24*time.Hour)
 	setDefault(&c.ConnectTimeout, 10*time.Second)
+	setDefault(&c.HoldConnack, 10*time.Millisecond)
 	setDefault(&c.MaxKeepAlive, 10*time.Minute)
 	setDefault(&c.ParkAfter, 5*time.Second)
 	setDefault(&c.WriteTimeout, 10*time.Second)
@@ -93,7 +95,7 @@ func (c Config) validate() error {
 		return fmt.Errorf("mqtt: longest keep-alive is %v, it must be 1s to 65535s", c.MaxKeepAlive)
 	case c.MaxSessionExpiry < time.Second:
 		return fmt.Errorf("mqtt: longest session expiry is %v, it must be at least 1s", c.MaxSessionExpiry)
-	case c.ConnectTimeout < 0 || c.WriteTimeout < 0:
+	case c.ConnectTimeout < 0 || c.HoldConnack < 0 || c.WriteTimeout < 0:
 		return fmt.Errorf("mqtt: a time-out is negative")
 	}
 	return nil

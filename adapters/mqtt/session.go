@@ -157,7 +157,7 @@ func (s *session) serve() (err error) {
 }
 
 // arm prepares the next read: it writes what is held (but CONNACK leaves with the SUBACK
-// of a client that did not wait for it), waits until a slow peer has taken enough of our
+// of a client that did not wait for it, if that is there soon), waits until a slow peer has taken enough of our
 // output, and moves the keep-alive deadline. The deadline is set again only after a
 // sixteenth of the keep-alive, and is later by as much.
 func (s *session) arm() error {

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/adapters/adaptertest"
 	"github.com/tributary-iot/tributary/adapters/mqtt"
 	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
@@ -314,13 +315,43 @@ func TestFirstAnswersAreWrittenByWhoReads(t *testing.T) {
 	}
 }
 
+// slowGate attaches nobody before it is told to.
+type slowGate struct {
+	*adaptertest.Gate
+	attach chan struct{}
+}
+
+func (g *slowGate) Attach(ctx context.Context, s device.Session, offer func(device.Delivery), lost func()) (adapters.Attachment, error) {
+	<-g.attach
+	return g.Gate.Attach(ctx, s, offer, lost)
+}
+
+// TestConnackDoesNotWait: who sent SUBSCRIBE without waiting for CONNACK hears that it is
+// connected though its subscription takes its time.
+func TestConnackDoesNotWait(t *testing.T) {
+	both(t, func(t *testing.T, v packet.Version) {
+		g := &slowGate{&adaptertest.Gate{}, make(chan struct{})}
+		p := dial(t, serve(t, mqtt.Config{}, g), v)
+		attach := sync.OnceFunc(func() { close(g.attach) })
+		t.Cleanup(attach)
+		p.send(&packet.Connect{Version: v, CleanStart: true, ClientID: "dev1"}, &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "commands", QoS: 1}}})
+		if ack := want[*packet.Connack](p); ack.Reason != packet.Success {
+			t.Errorf("%+v", ack)
+		}
+		attach()
+		if ack := want[*packet.Suback](p); ack.Reasons[0] != 1 {
+			t.Errorf("%+v", ack)
+		}
+	})
+}
+
 // TestFirstAnswersLeaveTogether when the client did not wait for CONNACK.
 func TestFirstAnswersLeaveTogether(t *testing.T) {
 	both(t, func(t *testing.T, v packet.Version) {
 		conn, served := pipe(t)
 		t.Cleanup(func() { conn.Close() })
 		w := &writes{Conn: served}
-		serve(t, mqtt.Config{}, &adaptertest.Gate{}).ServeConn(w)
+		serve(t, mqtt.Config{HoldConnack: time.Hour}, &adaptertest.Gate{}).ServeConn(w)
 		p := &wire{t: t, conn: conn, r: packet.NewReader(conn, v, packet.MaxPacketBytes), v: v}
 		subscribe := &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "commands", QoS: 1}}}
 		p.send(&packet.Connect{Version: v, CleanStart: true, ClientID: "dev1"}, subscribe)

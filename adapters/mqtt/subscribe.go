@@ -1,6 +1,8 @@
 package mqtt
 
 import (
+	"time"
+
 	"github.com/tributary-iot/tributary/adapters/mqtt/packet"
 	"github.com/tributary-iot/tributary/device"
 )
@@ -14,8 +16,11 @@ type subscription struct {
 }
 
 // subscribe attaches the session to the mailboxes its filters name. Nothing is
-// delivered before the SUBACK.
+// delivered before the SUBACK. CONNACK, if it is held for that, waits a moment only.
 func (s *session) subscribe(p *packet.Subscribe) error {
+	if s.holds() {
+		defer time.AfterFunc(s.srv.cfg.HoldConnack, s.letGo).Stop()
+	}
 	id, _ := p.Properties.Number(packet.SubscriptionID)
 	answer := &packet.Suback{ID: p.ID, Reasons: make([]packet.Reason, len(p.Filters))}
 	var opened []*mailbox

@@ -132,6 +132,21 @@ func (s *session) hold() {
 	s.inHand = !s.writing && int(s.left)+len(s.out) < easyOutput
 }
 
+// holds reports whether something is held.
+func (s *session) holds() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inHand && len(s.out) > 0
+}
+
+// letGo has what was held written by a goroutine of its own: the one that reads is busy.
+func (s *session) letGo() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inHand = false
+	s.kick()
+}
+
 // release writes what was held. The lock is held; it is let go meanwhile.
 func (s *session) release() {
 	if !s.inHand {
