@@ -13,7 +13,7 @@ import (
 	"github.com/tributary-iot/tributary/device/devicepb"
 )
 
-// presenceLogBytes bounds PRESENCE_EVENTS: some 300,000 beginnings and ends,
+// presenceLogBytes bounds PRESENCE_EVENTS: some 400,000 beginnings and ends,
 // the oldest going first.
 const presenceLogBytes = 64 << 20
 
@@ -21,11 +21,13 @@ const presenceLogBytes = 64 << 20
 // each under a subject that begins with its node's incarnation, and
 // PRESENCE_EVENTS tells of every beginning and end. The list is written without
 // syncing, because the nodes know their own sessions: what is lost of it they
-// enter again, and what a dead node left on it others take away.
+// enter again, and what a dead node left on it others take away. With an embedded
+// server the list is a journal, for the next life of this node.
 type Presence struct {
-	b      *Belt
-	node   *Node
-	events *publisher
+	b       *Belt
+	node    *Node
+	events  *publisher
+	journal *journal // the list, with an embedded server; else nil
 
 	acks *inbox // of what is written on the list
 
@@ -43,9 +45,6 @@ const afterDeath = 2
 // Presence makes what is missing. Close ends it.
 func (b *Belt) Presence(ctx context.Context, node *Node) (*Presence, error) {
 	p := &Presence{b: b, node: node, looks: afterDeath}
-	if b.opts.Server != nil {
-		p.looks = 1 // what this node left in an earlier life does not come late
-	}
 	node.OnGone(func(NodeInfo) { p.search(afterDeath) })
 	cfg := jetstream.StreamConfig{
 		Name: PresenceLogStream, Subjects: []string{presenceLogRoot + everything},
@@ -55,10 +54,15 @@ func (b *Belt) Presence(ctx context.Context, node *Node) (*Presence, error) {
 	if err := b.ensureStream(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("pipeline: stream %s: %w", cfg.Name, err)
 	}
-	if err := p.ensureList(ctx); err != nil {
+	var err error
+	if b.opts.Server != nil {
+		p.journal, err = openJournal(ctx, p)
+	} else {
+		err = p.ensureList(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
-	var err error
 	if p.acks, err = openInbox(b.nc); err != nil {
 		return nil, fmt.Errorf("pipeline: open the list of sessions: %w", err)
 	}
@@ -82,38 +86,45 @@ func (p *Presence) Close(ctx context.Context) error {
 func (p *Presence) Write(ctx context.Context, events []device.PresenceEvent) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*p.b.opts.AckTimeout)
 	defer cancel()
-	bodies := marshalAll(events)
-	entered, left := p.entries(events, bodies)
-	if err := p.list(ctx, entered); err != nil {
+	if err := p.enter(ctx, events); err != nil {
 		return err
 	}
-	if err := p.log(ctx, events, bodies); err != nil {
+	if err := p.log(ctx, events); err != nil {
 		return err
 	}
-	return p.list(ctx, left)
+	return p.strike(ctx, events)
 }
 
-func marshalAll(events []device.PresenceEvent) [][]byte {
-	bodies := make([][]byte, len(events))
-	for i := range events {
-		bodies[i] = devicepb.MarshalPresence(&events[i])
+// enter puts on the list what begins with events, before they are told.
+func (p *Presence) enter(ctx context.Context, events []device.PresenceEvent) error {
+	if p.journal != nil {
+		return p.journal.enter(ctx, events)
 	}
-	return bodies
+	return p.list(ctx, p.entered(events))
+}
+
+// strike takes off the list what ended with events, once they are told.
+func (p *Presence) strike(ctx context.Context, events []device.PresenceEvent) error {
+	if p.journal != nil {
+		return p.journal.strike(ctx, events)
+	}
+	return p.list(ctx, p.left(events))
 }
 
 // log appends events and waits until they are durable.
-func (p *Presence) log(ctx context.Context, events []device.PresenceEvent, bodies [][]byte) error {
-	done := make(chan error, len(events))
+func (p *Presence) log(ctx context.Context, events []device.PresenceEvent) error {
+	parcels := parcelsOf(events)
+	done := make(chan error, len(parcels))
 	answer := func(_ uint64, err error) { done <- err }
-	items := make([]item, len(events))
-	for i := range events {
-		items[i] = item{subject: presenceLogSubject(events[i].Device), body: bodies[i], done: answer}
+	items := make([]item, len(parcels))
+	for i := range parcels {
+		items[i] = item{subject: presenceLogSubject(parcels[i].tenant), body: parcels[i].body, done: answer}
 	}
 	if err := p.events.publishAll(items); err != nil {
 		return fmt.Errorf("pipeline: tell presence: %w", err)
 	}
 	var failed error
-	for range events {
+	for range items {
 		select {
 		case err := <-done:
 			failed = errors.Join(failed, err)
@@ -130,6 +141,9 @@ func (p *Presence) log(ctx context.Context, events []device.PresenceEvent, bodie
 // Restore implements presence.Log: it enters the open sessions again after the
 // list was lost, or this node began another incarnation.
 func (p *Presence) Restore(ctx context.Context, open func() []device.PresenceEvent) error {
+	if p.journal != nil {
+		return p.journal.restore(ctx, open)
+	}
 	look, cancel := context.WithTimeout(ctx, p.b.opts.AckTimeout) // an answer may be lost with a connection, and events wait behind this
 	err := p.ensureList(look)
 	cancel()
@@ -141,9 +155,7 @@ func (p *Presence) Restore(ctx context.Context, open func() []device.PresenceEve
 	p.mu.Unlock()
 	if lost {
 		p.b.log.Warn("the list of open sessions was lost; this node's are entered again")
-		here := open()
-		entered, _ := p.entries(here, marshalAll(here))
-		if err := p.list(ctx, entered); err != nil {
+		if err := p.list(ctx, p.entered(open())); err != nil {
 			return err
 		}
 		p.mu.Lock()
@@ -167,7 +179,7 @@ func (p *Presence) search(looks int) {
 }
 
 // bury ends the sessions that dead nodes left on the list, "node-lost", when it
-// finds them for the second time; on the only node at once.
+// finds them for the second time.
 func (p *Presence) bury(ctx context.Context) error {
 	p.mu.Lock()
 	p.looks--
@@ -180,13 +192,10 @@ func (p *Presence) bury(ctx context.Context) error {
 		e, err := devicepb.UnmarshalPresence(r.body)
 		switch {
 		case err != nil || len(r.body) == 0 || p.node.Lives(incarnationOf(r.subject)):
-		case !dying[r.seq] && p.b.opts.Server == nil:
+		case !dying[r.seq]:
 			found[r.seq] = true
 		default:
-			if e.Connected {
-				e.Connected, e.Reason, e.At = false, device.LeftNodeLost, time.Now().UTC()
-			}
-			ends, struck = append(ends, *e), append(struck, listEntry{subject: r.subject})
+			ends, struck = append(ends, lost(e)), append(struck, listEntry{subject: r.subject})
 		}
 	})
 	if err == nil && len(ends) > 0 {
@@ -205,11 +214,21 @@ func (p *Presence) bury(ctx context.Context) error {
 	return nil
 }
 
+// lost is the end of a session that its node left on the list: it ended with the node,
+// unless it was over before, and its end is there.
+func lost(e *device.PresenceEvent) device.PresenceEvent {
+	end := *e
+	if end.Connected {
+		end.Connected, end.Reason, end.At = false, device.LeftNodeLost, time.Now().UTC()
+	}
+	return end
+}
+
 // endDead tells that sessions on the list have ended with their node, and takes
 // them off it.
 func (p *Presence) endDead(ctx context.Context, ends []device.PresenceEvent, struck []listEntry) error {
 	p.b.log.Info("sessions of a dead node have ended", "sessions", len(ends))
-	if err := p.log(ctx, ends, marshalAll(ends)); err != nil {
+	if err := p.log(ctx, ends); err != nil {
 		return err
 	}
 	return p.list(ctx, struck)

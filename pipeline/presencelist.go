@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/device/devicepb"
 )
 
 // struckFor is how long the mark of a session taken off the list stays in its place:
@@ -24,8 +25,8 @@ type listEntry struct {
 	body    []byte
 }
 
-// ensureList makes the list. One server keeps it on disk, so that it outlives a
-// restart; several keep it in their memories, which R3 on disk would sync, and
+// ensureList makes the list of several nodes. One server keeps it on disk, so that it
+// outlives a restart; several keep it in their memories, which R3 on disk would sync, and
 // number its lives, as those of the leases. On disk it is numbered from 1: the
 // server's recovery counts from the last sequence it can still read to the last
 // it had, one by one, and where a power cut tore the block that would be for ever.
@@ -54,25 +55,38 @@ func (p *Presence) ensureList(ctx context.Context) error {
 	return nil
 }
 
-// entries is what events are on the list, before they are told and after. A session
-// that began and ended among them is entered as its end.
-func (p *Presence) entries(events []device.PresenceEvent, bodies [][]byte) (entered, left []listEntry) {
-	incarnation := p.node.Info().Incarnation
+// entered is what events are on the list before they are told: their beginnings. A
+// session that began and ended among them is entered as its end.
+func (p *Presence) entered(events []device.PresenceEvent) (entries []listEntry) {
+	for _, e := range begun(events) {
+		entries = append(entries, listEntry{presenceSubject(p.node.Info().Incarnation, e.Device, e.ID), devicepb.MarshalPresence(e)})
+	}
+	return entries
+}
+
+// begun is the beginnings among events, those that are over by the end of them as their ends.
+func begun(events []device.PresenceEvent) (all []*device.PresenceEvent) {
 	at := map[string]int{}
 	for i := range events {
 		e := &events[i]
-		subject := presenceSubject(incarnation, e.Device, e.ID)
-		if e.Connected {
-			at[e.ID] = len(entered)
-			entered = append(entered, listEntry{subject, bodies[i]})
-			continue
+		if n, here := at[e.ID]; here && !e.Connected {
+			all[n] = e
+		} else if e.Connected {
+			at[e.ID] = len(all)
+			all = append(all, e)
 		}
-		if begun, here := at[e.ID]; here {
-			entered[begun].body = bodies[i]
-		}
-		left = append(left, listEntry{subject: subject})
 	}
-	return entered, left
+	return all
+}
+
+// left is what takes those that ended with events off the list, once they are told.
+func (p *Presence) left(events []device.PresenceEvent) (entries []listEntry) {
+	for i := range events {
+		if e := &events[i]; !e.Connected {
+			entries = append(entries, listEntry{subject: presenceSubject(p.node.Info().Incarnation, e.Device, e.ID)})
+		}
+	}
+	return entries
 }
 
 // list writes entries, many of them under way at once, and waits until they are there.
@@ -87,8 +101,7 @@ func (p *Presence) list(ctx context.Context, entries []listEntry) error {
 	return nil
 }
 
-// listSome has every entry answered. With an embedded server nobody else writes to the
-// list: there the first and the last answer tell by their sequences of all between.
+// listSome has every entry answered.
 func (p *Presence) listSome(ctx context.Context, entries []listEntry) error {
 	answers := make(chan reply, len(entries))
 	number := p.acks.expect(func(_ int, r reply) {
@@ -98,34 +111,25 @@ func (p *Presence) listSome(ctx context.Context, entries []listEntry) error {
 		}
 	})
 	defer p.acks.forget(number)
-	gone, last, asked := lifetime(struckFor), len(entries)-1, 0
+	gone := lifetime(struckFor)
 	for i, e := range entries {
-		m := &nats.Msg{Subject: e.subject, Data: e.body}
+		m := &nats.Msg{Subject: e.subject, Data: e.body, Reply: p.acks.subject(number, i)}
 		if e.body == nil {
 			m.Header = gone
-		}
-		if p.b.opts.Server == nil || i == 0 || i == last {
-			m.Reply = p.acks.subject(number, i)
-			asked++
 		}
 		if err := p.b.nc.PublishMsg(m); err != nil {
 			return err
 		}
 	}
-	low, high := ^uint64(0), uint64(0)
-	for range asked {
+	for range entries {
 		select {
 		case r := <-answers:
 			if r.code != 0 {
 				return r.err()
 			}
-			low, high = min(low, r.seq), max(high, r.seq)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}
-	if high-low < uint64(last) {
-		return fmt.Errorf("%d of %d entries were stored", high-low+1, len(entries))
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // Sessions answers at most limit open sessions of a tenant, or of one device,
-// that were entered after a sequence of the list, in its order, and the
+// on any of several nodes, that were entered after a sequence of the list, in its order, and the
 // sequence to go on after; 0 when there are no more. What a dead node left and
 // nobody has taken away yet is left out, and what ended before it was entered.
 func (p *Presence) Sessions(ctx context.Context, tenant, devicename string, after uint64, limit int) (all []device.PresenceEvent, next uint64, err error) {
@@ -79,20 +79,42 @@ func (p *Presence) Follow(ctx context.Context, tenant, devicename string, after 
 	}
 	info := s.CachedInfo()
 	epoch, next := streamEpoch(info), info.State.LastSeq+1
+	seen := 0
 	if after != nil {
-		if next, err = feedStart(*after, epoch, info.State.FirstSeq, info.State.LastSeq); err != nil {
-			return err
+		var before device.Position
+		before, seen = parcelAfter(*after)
+		if next, err = feedStart(before, epoch, info.State.FirstSeq, info.State.LastSeq); err != nil {
+			return inParcels(err)
 		}
 	}
-	err = p.b.read(ctx, PresenceLogStream, next, presenceLogFilter(tenant, devicename), func(r raw) error {
-		e, err := devicepb.UnmarshalPresence(r.body)
-		if err != nil || e.Device.Tenant != tenant {
+	first := next
+	err = p.b.read(ctx, PresenceLogStream, next, []string{presenceLogSubject(tenant)}, func(r raw) error {
+		events, err := devicepb.UnmarshalPresences(r.body)
+		if err != nil {
 			return nil // not written by us
 		}
-		return fn(device.StoredPresence{PresenceEvent: *e, Position: device.Position{Epoch: epoch, Seq: r.seq}})
+		for i := range events {
+			e := &events[i]
+			if r.seq == first && i < seen || e.Device.Tenant != tenant || devicename != "" && e.Device.Device != devicename {
+				continue
+			}
+			if err := fn(device.StoredPresence{PresenceEvent: *e, Position: placeOf(epoch, r.seq, i, len(events))}); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return ctx.Err()
+	}
+	return err
+}
+
+// inParcels is an error about places in the stream as one about places in its parcels.
+func inParcels(err error) error {
+	var old *TooOldError
+	if errors.As(err, &old) {
+		return &TooOldError{First: placeOf(old.First.Epoch, old.First.Seq, 0, 2)}
 	}
 	return err
 }

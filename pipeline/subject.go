@@ -174,17 +174,9 @@ func presenceFilter(tenant, devicename string) string {
 	return string(appendLevel(append(b, '.'), devicename, subjectEscape)) + ".*"
 }
 
-// presenceLogSubject is where the beginnings and ends of a device's sessions go.
-func presenceLogSubject(id device.ID) string {
-	return string(appendDevice([]byte(presenceLogRoot), id))
-}
-
-// presenceLogFilter is those of a tenant or of one device.
-func presenceLogFilter(tenant, devicename string) []string {
-	if devicename == "" {
-		return []string{string(appendLevel([]byte(presenceLogRoot+"."), tenant, subjectEscape)) + everything}
-	}
-	return []string{presenceLogSubject(device.ID{Tenant: tenant, Device: devicename})}
+// presenceLogSubject is where the beginnings and ends of a tenant's sessions go.
+func presenceLogSubject(tenant string) string {
+	return string(appendLevel([]byte(presenceLogRoot+"."), tenant, subjectEscape))
 }
 
 // parseDeviceSubject reads <root>.<tenant>.<device>.

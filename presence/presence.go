@@ -21,7 +21,8 @@ type Log interface {
 	// of them are written again.
 	Write(ctx context.Context, events []device.PresenceEvent) error
 
-	// Restore enters the open sessions again if the list was lost since.
+	// Restore looks after the list of open sessions: it enters them again if the list
+	// was lost since. open is what is to be on it. It is not called during Write.
 	Restore(ctx context.Context, open func() []device.PresenceEvent) error
 }
 
@@ -46,7 +47,10 @@ type Service struct {
 
 	mu      sync.Mutex
 	open    *keyed.Map[device.Session, Stay] // the newest of each session
-	queue   []device.PresenceEvent           // not written yet
+	order   []*Stay                          // all that are open and some that are over, as they were entered
+	last    uint64                           // the newest's place among all there were
+	over    int                              // how many of order are
+	queue   []happening                      // not written yet
 	wake    chan struct{}                    // holds one: the queue has grown
 	closing bool
 	written chan struct{} // closed when Run has ended
@@ -100,8 +104,10 @@ func (s *Service) Connect(who device.Session, end func(device.Leaving)) (*Stay, 
 	}
 	t.older = s.open.Get(who)
 	s.open.Put(t)
+	s.last++
+	t.place, s.order = s.last, append(s.order, t)
 	s.metrics.sessions.WithLabelValues(string(who.Protocol)).Inc()
-	s.tell(t.beginning())
+	s.tell(happening{stay: t, at: t.since})
 	return t, nil
 }
 
@@ -119,9 +125,24 @@ func (s *Service) Attached(who device.Session) *Stay {
 	return t
 }
 
-// tell queues an event for the writer; mu is held.
-func (s *Service) tell(e device.PresenceEvent) {
-	s.queue = append(s.queue, e)
+// happening is a session's beginning or end, for the writer.
+type happening struct {
+	stay  *Stay
+	at    int64          // Unix time, in nanoseconds
+	ended device.Leaving // ""; it has begun
+}
+
+func (h *happening) event() device.PresenceEvent {
+	e := h.stay.beginning()
+	if h.ended != "" {
+		e.Connected, e.Reason, e.At = false, h.ended, time.Unix(0, h.at).UTC()
+	}
+	return e
+}
+
+// tell queues what happened for the writer; mu is held.
+func (s *Service) tell(h happening) {
+	s.queue = append(s.queue, h)
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -201,15 +222,4 @@ func (s *Service) Here() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.open.Len()
-}
-
-// Open is the sessions of this node, each as its beginning.
-func (s *Service) Open() []device.PresenceEvent {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var events []device.PresenceEvent
-	for _, t := range s.all(func(*Stay) bool { return true }) {
-		events = append(events, t.beginning())
-	}
-	return events
 }

@@ -16,6 +16,7 @@ import (
 type log struct {
 	mu     sync.Mutex
 	events []device.PresenceEvent
+	list   []string // clients of what was to be on the list, when it was looked after first
 }
 
 func (l *log) Write(_ context.Context, events []device.PresenceEvent) error {
@@ -25,7 +26,16 @@ func (l *log) Write(_ context.Context, events []device.PresenceEvent) error {
 	return nil
 }
 
-func (*log) Restore(context.Context, func() []device.PresenceEvent) error { return nil }
+func (l *log) Restore(_ context.Context, open func() []device.PresenceEvent) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.list == nil {
+		for _, e := range open() {
+			l.list = append(l.list, e.Client)
+		}
+	}
+	return nil
+}
 
 // house is a presence room, and the reasons it gave when it ended sessions.
 type house struct {
@@ -178,4 +188,73 @@ func TestAttached(t *testing.T) {
 	nobody.End(device.LeftDrain)
 	nobody.Leave(device.LeftClosed)
 	h.here(1, nil)
+}
+
+// TestSessionsByPages: each open session is on one page, in the order they were entered,
+// whoever comes and goes meanwhile; and those of one device are found among them.
+func TestSessionsByPages(t *testing.T) {
+	const many = 3000
+	h := open(t)
+	var stays []*presence.Stay
+	for i := range many {
+		stays = append(stays, h.enter("", session(fmt.Sprintf("dev%d", i%100), fmt.Sprint(i))))
+	}
+	elsewhere := session("dev0", "elsewhere")
+	elsewhere.Device.Tenant = "another"
+	h.enter("", elsewhere)
+	leave := func(from, to int) {
+		for _, stay := range stays[from:to] {
+			stay.Leave(device.LeftClosed)
+		}
+	}
+	leave(0, 10)
+	var found []string
+	for after, more := uint64(0), true; more; {
+		all, next := h.Sessions("default", "", after, 7)
+		if more = next != 0; more && len(all) != 7 {
+			t.Fatalf("a page of %d", len(all))
+		}
+		for _, e := range all {
+			if !e.Connected || e.Node != "here" || e.ID == "" {
+				t.Fatalf("told of %+v", e)
+			}
+			found = append(found, e.Client)
+		}
+		if after = next; len(found) == 700 {
+			leave(0, 2500) // most of what was there is taken out
+		}
+		if len(found) == 1050 {
+			h.enter("", session("new", "new"))
+		}
+	}
+	var want []string
+	for i := 10; i < many; i++ {
+		if i < 710 || i >= 2500 {
+			want = append(want, fmt.Sprint(i))
+		}
+	}
+	if want = append(want, "new"); !slices.Equal(found, want) {
+		t.Errorf("found %d sessions, want %d", len(found), len(want))
+	}
+	if all, next := h.Sessions("default", "dev7", 0, 5); len(all) != 5 || next == 0 || all[0].Client != "2507" {
+		t.Errorf("of one device %d sessions, the next page after %d", len(all), next)
+	}
+	if all, next := h.Sessions("default", "dev0", 0, 5); len(all) != 5 || all[4].Client != "2900" || next == 0 {
+		t.Errorf("of one device %d sessions, the next page after %d", len(all), next)
+	}
+	if all, next := h.Sessions("nobody", "", 0, 5); len(all) != 0 || next != 0 {
+		t.Errorf("of nobody %d sessions, the next page after %d", len(all), next)
+	}
+}
+
+// TestAnEndThatIsNotToldStaysOnTheList: the list is written anew with those that are open
+// and those whose end nobody has been told of.
+func TestAnEndThatIsNotToldStaysOnTheList(t *testing.T) {
+	h := open(t)
+	h.enter("", session("dev1", "stays"))
+	h.enter("", session("dev2", "leaves")).Leave(device.LeftLost)
+	h.told()
+	if !slices.Equal(h.log.list, []string{"stays", "leaves"}) {
+		t.Errorf("on the list are %q", h.log.list)
+	}
 }

@@ -17,6 +17,7 @@ type Stay struct {
 	since int64 // Unix time, in nanoseconds
 	end   func(device.Leaving)
 	why   device.Leaving // the house ends it, for this; "" while it does not
+	place uint64         // among all there were
 	heard bool           // its entry came back on the list: what follows there is newer
 	over  bool
 	older *Stay // of the same session, that is still open
@@ -45,11 +46,10 @@ func (t *Stay) Leave(why device.Leaving) {
 	if t.why != "" {
 		why = t.why
 	}
+	s.pass()
 	s.metrics.sessions.WithLabelValues(string(t.who.Protocol)).Dec()
 	s.metrics.ends.WithLabelValues(string(why)).Inc()
-	e := t.beginning()
-	e.Connected, e.Reason, e.At = false, why, time.Now().UTC()
-	s.tell(e)
+	s.tell(happening{stay: t, at: time.Now().UnixNano(), ended: why})
 }
 
 // takeOut takes a stay out of those of its session; mu is held.

@@ -49,21 +49,26 @@ func (s *Service) Run(ctx context.Context) error {
 
 // look looks after the list of open sessions.
 func (s *Service) look(ctx context.Context) {
-	if err := s.log.Restore(ctx, s.Open); err != nil && ctx.Err() == nil {
+	if err := s.log.Restore(ctx, s.untold); err != nil && ctx.Err() == nil {
 		s.cfg.Logger.Warn("the list of open sessions could not be looked after; trying again", "error", err)
 	}
 }
 
 func (s *Service) take() (batch []device.PresenceEvent, closing bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	n := min(len(s.queue), maxWrite)
-	batch = s.queue[:n:n]
+	happened := s.queue[:n:n]
 	s.queue = s.queue[n:]
 	if len(s.queue) == 0 && n > 0 {
-		s.queue = make([]device.PresenceEvent, 0, n) // as much may come again
+		s.queue = make([]happening, 0, n) // as much may come again
 	}
-	return batch, s.closing
+	closing = s.closing
+	s.mu.Unlock()
+	batch = make([]device.PresenceEvent, n)
+	for i := range happened {
+		batch[i] = happened[i].event()
+	}
+	return batch, closing
 }
 
 // write repeats until the events are written; false when ctx ended first.

@@ -94,7 +94,7 @@ func (h *house) open(ctx context.Context) (err error) {
 	}
 	needs := api.Needs{
 		Devices: devices, Commands: commands, Reader: store,
-		Feed: telemetryFeed{belt, store}, Presence: sessionList{sessions}, Tokens: tokens, Barrier: store.barrier, Batches: batches, DeadLetters: letterBox{belt}, Bridges: bridges,
+		Feed: telemetryFeed{belt, store}, Presence: sessionList{sessions, here, h.cfg.NATS == ""}, Tokens: tokens, Barrier: store.barrier, Batches: batches, DeadLetters: letterBox{belt}, Bridges: bridges,
 	}
 	rest, err := h.openAPI(needs)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/tributary-iot/tributary/api"
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/pipeline"
+	"github.com/tributary-iot/tributary/presence"
 	"github.com/tributary-iot/tributary/storage"
 )
 
@@ -23,23 +24,32 @@ func (f telemetryFeed) Follow(ctx context.Context, tenant, devicename string, af
 	return f.belt.Follow(ctx, f.store, pipeline.FeedQuery{Tenant: tenant, Device: devicename}, after, fn)
 }
 
-// sessionList is the API's view of who is connected.
-type sessionList struct{ *pipeline.Presence }
+// sessionList is the API's view of who is connected: what this node knows itself where
+// there is no other, and else the list of all.
+type sessionList struct {
+	*pipeline.Presence
+	here  *presence.Service
+	alone bool
+}
 
 var _ api.Presence = sessionList{}
 
 // Sessions implements api.Presence: a cursor is a place on the list.
-func (l sessionList) Sessions(ctx context.Context, tenant, devicename, cursor string, limit int) ([]device.PresenceEvent, string, error) {
+func (l sessionList) Sessions(ctx context.Context, tenant, devicename, cursor string, limit int) (all []device.PresenceEvent, more string, err error) {
 	after := uint64(0)
 	if cursor != "" {
-		var err error
 		if after, err = strconv.ParseUint(cursor, 36, 64); err != nil {
 			return nil, "", device.Errorf(device.Invalid, "page_token is not one this call gave; leave it out to begin anew")
 		}
 	}
-	all, next, err := l.Presence.Sessions(ctx, tenant, devicename, after, limit)
-	if err != nil || next == 0 {
-		return all, "", err
+	var next uint64
+	if l.alone {
+		all, next = l.here.Sessions(tenant, devicename, after, limit)
+	} else if all, next, err = l.Presence.Sessions(ctx, tenant, devicename, after, limit); err != nil {
+		return nil, "", err
 	}
-	return all, strconv.FormatUint(next, 36), nil
+	if next > 0 {
+		more = strconv.FormatUint(next, 36)
+	}
+	return all, more, nil
 }

@@ -2,10 +2,14 @@ package devicepb_test
 
 import (
 	"bytes"
+	"reflect"
 	"testing"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/device/devicepb"
+	pb "github.com/tributary-iot/tributary/proto/tributary/v1"
 )
 
 // FuzzUnmarshalCommand reads bytes as a request and as a transition: what is
@@ -31,18 +35,34 @@ func FuzzUnmarshalCommand(f *testing.F) {
 	})
 }
 
-// FuzzUnmarshalPresence reads bytes as a presence event.
+// FuzzUnmarshalPresence reads bytes as a presence event, and as several.
 func FuzzUnmarshalPresence(f *testing.F) {
-	f.Add(devicepb.MarshalPresence(&device.PresenceEvent{Session: device.Session{Device: device.ID{Tenant: "t", Device: "d"}}, ID: "s", Since: at, At: at}))
+	seed := device.PresenceEvent{Session: device.Session{Device: device.ID{Tenant: "t", Device: "d"}}, ID: "s", Since: at, At: at}
+	f.Add(devicepb.MarshalPresence(&seed))
+	f.Add(devicepb.AppendPresence(devicepb.AppendPresence(nil, &seed), &device.PresenceEvent{Connected: true}))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		e, err := devicepb.UnmarshalPresence(data)
+		if e, err := devicepb.UnmarshalPresence(data); err == nil {
+			b := devicepb.MarshalPresence(e)
+			again, err := devicepb.UnmarshalPresence(b)
+			if err != nil || !bytes.Equal(devicepb.MarshalPresence(again), b) {
+				t.Fatalf("%+v came back as %+v, %v", e, again, err)
+			}
+		}
+		all, err := devicepb.UnmarshalPresences(data)
 		if err != nil {
 			return
 		}
-		b := devicepb.MarshalPresence(e)
-		again, err := devicepb.UnmarshalPresence(b)
-		if err != nil || !bytes.Equal(devicepb.MarshalPresence(again), b) {
-			t.Fatalf("%+v came back as %+v, %v", e, again, err)
+		var b []byte
+		theirs := &pb.PresenceEvents{}
+		for i := range all {
+			b = devicepb.AppendPresence(b, &all[i])
+			theirs.Events = append(theirs.Events, devicepb.PresenceToProto(&all[i]))
+		}
+		if want, err := proto.Marshal(theirs); err != nil || !bytes.Equal(b, want) {
+			t.Fatalf("%+v is written as\n%x, the generated code writes\n%x (%v)", all, b, want, err)
+		}
+		if again, err := devicepb.UnmarshalPresences(b); err != nil || !reflect.DeepEqual(again, all) {
+			t.Fatalf("%+v came back as %+v, %v", all, again, err)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package devicepb
 
 import (
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tributary-iot/tributary/device"
@@ -18,6 +19,44 @@ func UnmarshalPresence(b []byte) (*device.PresenceEvent, error) {
 		return nil, device.Wrap(device.Undecodable, "not a presence event", err)
 	}
 	return PresenceFromProto(&in), nil
+}
+
+// AppendPresence appends an event to those of a PresenceEvents, as the generated code
+// would write it. There is one for each connection made, and for each that ends.
+func AppendPresence(b []byte, e *device.PresenceEvent) []byte {
+	b, start := openNested(b, 1)
+	b = appendString(b, 1, e.Device.Tenant)
+	b = appendString(b, 2, e.Device.Device)
+	b = appendString(b, 3, e.Via)
+	b = appendString(b, 4, string(e.Protocol))
+	b = appendString(b, 5, e.Client)
+	b = appendString(b, 6, e.ID)
+	b = appendString(b, 7, e.Node)
+	if e.Connected {
+		b = append(b, 8<<3|byte(protowire.VarintType), 1)
+	}
+	b = appendString(b, 9, string(e.Reason))
+	if !e.Since.IsZero() {
+		b = appendTime(b, 10, e.Since)
+	}
+	if !e.At.IsZero() {
+		b = appendTime(b, 11, e.At)
+	}
+	return closeNested(b, start)
+}
+
+// UnmarshalPresences reads what AppendPresence wrote, in its order. It answers an error
+// of code Undecodable for bytes that are no presence events.
+func UnmarshalPresences(b []byte) ([]device.PresenceEvent, error) {
+	var in pb.PresenceEvents
+	if err := proto.Unmarshal(b, &in); err != nil {
+		return nil, device.Wrap(device.Undecodable, "not presence events", err)
+	}
+	all := make([]device.PresenceEvent, len(in.GetEvents()))
+	for i, e := range in.GetEvents() {
+		all[i] = *PresenceFromProto(e)
+	}
+	return all, nil
 }
 
 // StoredPresenceToProto is an event as the API shows it, with its position.

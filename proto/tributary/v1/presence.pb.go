@@ -24,7 +24,7 @@ const (
 )
 
 // PresenceEvent is the beginning or the end of a session; the body of every
-// message in PRESENCE and PRESENCE_EVENTS.
+// message in the PRESENCE stream of several nodes.
 type PresenceEvent struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Tenant string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
@@ -166,6 +166,52 @@ func (x *PresenceEvent) GetPosition() string {
 	return ""
 }
 
+// PresenceEvents is what happened together, in its order: the body of every message in
+// PRESENCE_EVENTS, and in the PRESENCE stream of an embedded server.
+type PresenceEvents struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Events        []*PresenceEvent       `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PresenceEvents) Reset() {
+	*x = PresenceEvents{}
+	mi := &file_tributary_v1_presence_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PresenceEvents) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PresenceEvents) ProtoMessage() {}
+
+func (x *PresenceEvents) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_presence_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PresenceEvents.ProtoReflect.Descriptor instead.
+func (*PresenceEvents) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_presence_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PresenceEvents) GetEvents() []*PresenceEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
 type ListSessionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "tenants/{tenant}/devices/{device}"; {device} may be "-" for all.
@@ -179,7 +225,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_tributary_v1_presence_proto_msgTypes[1]
+	mi := &file_tributary_v1_presence_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -191,7 +237,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_presence_proto_msgTypes[1]
+	mi := &file_tributary_v1_presence_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -204,7 +250,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_presence_proto_rawDescGZIP(), []int{1}
+	return file_tributary_v1_presence_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ListSessionsRequest) GetParent() string {
@@ -239,7 +285,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_tributary_v1_presence_proto_msgTypes[2]
+	mi := &file_tributary_v1_presence_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -251,7 +297,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_presence_proto_msgTypes[2]
+	mi := &file_tributary_v1_presence_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -264,7 +310,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_presence_proto_rawDescGZIP(), []int{2}
+	return file_tributary_v1_presence_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ListSessionsResponse) GetSessions() []*PresenceEvent {
@@ -293,7 +339,7 @@ type WatchPresenceRequest struct {
 
 func (x *WatchPresenceRequest) Reset() {
 	*x = WatchPresenceRequest{}
-	mi := &file_tributary_v1_presence_proto_msgTypes[3]
+	mi := &file_tributary_v1_presence_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -305,7 +351,7 @@ func (x *WatchPresenceRequest) String() string {
 func (*WatchPresenceRequest) ProtoMessage() {}
 
 func (x *WatchPresenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_presence_proto_msgTypes[3]
+	mi := &file_tributary_v1_presence_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -318,7 +364,7 @@ func (x *WatchPresenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPresenceRequest.ProtoReflect.Descriptor instead.
 func (*WatchPresenceRequest) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_presence_proto_rawDescGZIP(), []int{3}
+	return file_tributary_v1_presence_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WatchPresenceRequest) GetParent() string {
@@ -353,7 +399,9 @@ const file_tributary_v1_presence_proto_rawDesc = "" +
 	"\x05since\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12.\n" +
 	"\x04time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1a\n" +
-	"\bposition\x18\f \x01(\tR\bposition\"i\n" +
+	"\bposition\x18\f \x01(\tR\bposition\"E\n" +
+	"\x0ePresenceEvents\x123\n" +
+	"\x06events\x18\x01 \x03(\v2\x1b.tributary.v1.PresenceEventR\x06events\"i\n" +
 	"\x13ListSessionsRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
@@ -381,27 +429,29 @@ func file_tributary_v1_presence_proto_rawDescGZIP() []byte {
 	return file_tributary_v1_presence_proto_rawDescData
 }
 
-var file_tributary_v1_presence_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_tributary_v1_presence_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_tributary_v1_presence_proto_goTypes = []any{
 	(*PresenceEvent)(nil),         // 0: tributary.v1.PresenceEvent
-	(*ListSessionsRequest)(nil),   // 1: tributary.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),  // 2: tributary.v1.ListSessionsResponse
-	(*WatchPresenceRequest)(nil),  // 3: tributary.v1.WatchPresenceRequest
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(*PresenceEvents)(nil),        // 1: tributary.v1.PresenceEvents
+	(*ListSessionsRequest)(nil),   // 2: tributary.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),  // 3: tributary.v1.ListSessionsResponse
+	(*WatchPresenceRequest)(nil),  // 4: tributary.v1.WatchPresenceRequest
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 }
 var file_tributary_v1_presence_proto_depIdxs = []int32{
-	4, // 0: tributary.v1.PresenceEvent.since:type_name -> google.protobuf.Timestamp
-	4, // 1: tributary.v1.PresenceEvent.time:type_name -> google.protobuf.Timestamp
-	0, // 2: tributary.v1.ListSessionsResponse.sessions:type_name -> tributary.v1.PresenceEvent
-	1, // 3: tributary.v1.PresenceService.ListSessions:input_type -> tributary.v1.ListSessionsRequest
-	3, // 4: tributary.v1.PresenceService.WatchPresence:input_type -> tributary.v1.WatchPresenceRequest
-	2, // 5: tributary.v1.PresenceService.ListSessions:output_type -> tributary.v1.ListSessionsResponse
-	0, // 6: tributary.v1.PresenceService.WatchPresence:output_type -> tributary.v1.PresenceEvent
-	5, // [5:7] is the sub-list for method output_type
-	3, // [3:5] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	5, // 0: tributary.v1.PresenceEvent.since:type_name -> google.protobuf.Timestamp
+	5, // 1: tributary.v1.PresenceEvent.time:type_name -> google.protobuf.Timestamp
+	0, // 2: tributary.v1.PresenceEvents.events:type_name -> tributary.v1.PresenceEvent
+	0, // 3: tributary.v1.ListSessionsResponse.sessions:type_name -> tributary.v1.PresenceEvent
+	2, // 4: tributary.v1.PresenceService.ListSessions:input_type -> tributary.v1.ListSessionsRequest
+	4, // 5: tributary.v1.PresenceService.WatchPresence:input_type -> tributary.v1.WatchPresenceRequest
+	3, // 6: tributary.v1.PresenceService.ListSessions:output_type -> tributary.v1.ListSessionsResponse
+	0, // 7: tributary.v1.PresenceService.WatchPresence:output_type -> tributary.v1.PresenceEvent
+	6, // [6:8] is the sub-list for method output_type
+	4, // [4:6] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_tributary_v1_presence_proto_init() }
@@ -415,7 +465,7 @@ func file_tributary_v1_presence_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tributary_v1_presence_proto_rawDesc), len(file_tributary_v1_presence_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,65 @@
+package pipeline
+
+import (
+	"github.com/tributary-iot/tributary/device"
+	"github.com/tributary-iot/tributary/device/devicepb"
+)
+
+// A parcel is presence events that are one message: a message costs more than what it
+// says of one session, and fleets come and go together.
+type parcel struct {
+	tenant string
+	body   []byte // PresenceEvents
+	events int
+}
+
+// What is in one parcel at most. parcelBytes may be passed by one event, which is some
+// hundred bytes long.
+const (
+	parcelBytes  = 64 << 10
+	parcelEvents = 1000
+)
+
+// parcelsOf packs events, those of each tenant in their order.
+func parcelsOf(events []device.PresenceEvent) (all []parcel) {
+	open := map[string]int{} // the last parcel of each tenant
+	for i := range events {
+		e := &events[i]
+		n, begun := open[e.Device.Tenant]
+		if !begun || all[n].events == parcelEvents || len(all[n].body) >= parcelBytes {
+			n = len(all)
+			open[e.Device.Tenant] = n
+			all = append(all, parcel{tenant: e.Device.Tenant})
+		}
+		all[n].body = devicepb.AppendPresence(all[n].body, e)
+		all[n].events++
+	}
+	return all
+}
+
+// A position in PRESENCE_EVENTS is a place within a parcel: its sequence, and in the
+// lowest bits the event's number in it. The last event of a parcel has the highest
+// number there is, so that what comes after it is the next parcel.
+const (
+	placeBits = 10
+	lastPlace = 1<<placeBits - 1
+)
+
+// placeOf is the position of event i of the n in a parcel.
+func placeOf(epoch, seq uint64, i, n int) device.Position {
+	place := uint64(i)
+	if i == n-1 {
+		place = lastPlace
+	}
+	return device.Position{Epoch: epoch, Seq: seq<<placeBits | place}
+}
+
+// parcelAfter is the last parcel of which all was seen by who has seen a position, and how
+// many events were of the next one.
+func parcelAfter(at device.Position) (all device.Position, seen int) {
+	seq, place := at.Seq>>placeBits, at.Seq&lastPlace
+	if place == lastPlace || seq == 0 {
+		return device.Position{Epoch: at.Epoch, Seq: seq}, 0
+	}
+	return device.Position{Epoch: at.Epoch, Seq: seq - 1}, int(place) + 1
+}
