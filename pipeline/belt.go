@@ -127,6 +127,9 @@ func (b *Belt) Healthy() error {
 	if err := b.Connected(); err != nil {
 		return err
 	}
+	if err := b.verifier.healthy(); err != nil {
+		return fmt.Errorf("pipeline: %w", err)
+	}
 	for _, p := range []*publisher{b.telemetry, b.commands, b.events} {
 		if err := p.healthy(); err != nil {
 			return err

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,35 +23,51 @@ const confirmScan = 10_000
 // our own first try, committed with its reply lost, looks like somebody else's
 // message. The last message of the subject tells the two apart.
 func (p *publisher) confirm(g *group) {
+	var unknown []int
 	for i := range g.items {
-		it := &g.items[i]
-		if !it.cas || g.isKnown(i) {
-			continue
+		if g.items[i].cas && !g.isKnown(i) {
+			unknown = append(unknown, i)
 		}
-		ctx, cancel := context.WithTimeout(p.ctx, p.b.opts.AckTimeout)
-		err := p.believed()
-		var seq uint64
-		var id string
-		if err == nil {
-			seq, id, err = p.lastOf(ctx, it.subject)
-		}
-		cancel()
-		var r reply
-		switch {
-		case err != nil:
-			continue // not known yet
-		case id == g.ids[i]:
-			r = reply{seq: seq}
-		case seq != it.lastSeq || it.casOn != "":
-			r = reply{code: codeWrongLastSequence, text: "wrong last sequence"}
-		default:
-			continue // not stored and not refused: send it again
-		}
+	}
+	if unknown == nil {
+		return
+	}
+	word, err := p.word()
+	if err != nil {
+		return // not known yet
+	}
+	replies := make([]reply, len(g.items))
+	unknown = slices.DeleteFunc(unknown, func(i int) (unread bool) {
+		replies[i], unread = p.ours(g, i)
+		return unread
+	})
+	if again, err := p.word(); err != nil || again != word {
+		return
+	}
+	for _, i := range unknown {
 		g.mu.Lock()
 		g.known[i] = true
 		g.mu.Unlock()
-		p.answer(it, r)
+		p.answer(&g.items[i], replies[i])
 	}
+}
+
+// ours reads whether a compare-and-set single is in the stream, or another message in
+// its place. It stays unknown when that could not be read, or neither is there.
+func (p *publisher) ours(g *group, i int) (r reply, unknown bool) {
+	ctx, cancel := context.WithTimeout(p.ctx, p.b.opts.AckTimeout)
+	defer cancel()
+	it := &g.items[i]
+	seq, id, err := p.lastOf(ctx, it.subject)
+	switch {
+	case err != nil:
+		return reply{}, true
+	case id == g.ids[i]:
+		return reply{seq: seq}, false
+	case seq != it.lastSeq || it.casOn != "":
+		return reply{code: codeWrongLastSequence, text: "wrong last sequence"}, false
+	}
+	return reply{}, true // not stored and not refused: send it again
 }
 
 // lastOf answers the last sequence of a subject and its message id, 0 and ""
@@ -70,18 +87,22 @@ func (p *publisher) lastOf(ctx context.Context, subject string) (seq uint64, id 
 	return m.Sequence, m.Header.Get(jetstream.MsgIDHeader), nil
 }
 
-// believed answers an error while what the stream says it holds may not be on the
-// disk. A stream that failed to write still tells of what it could not write, calls
-// a repeat of it a duplicate, and completes or loses it when it is restarted. A look
-// that was under way when we asked may be older than the failure, so it is two looks.
-func (p *publisher) believed() error {
-	if p.b.opts.Server == nil {
-		return nil
+// word answers an error while what the stream says it holds may not be on the disk. A
+// stream that failed to write still tells of what it could not write, calls a repeat of
+// it a duplicate, and completes or loses it when it is restarted. What was heard between
+// two answers that are the same was said by a stream that is well, and not by one that
+// was restarted meanwhile. Of our own server a look that was under way when we asked may
+// be older than the failure, so it is two looks.
+func (p *publisher) word() (string, error) {
+	server := p.b.opts.Server
+	if server == nil {
+		return p.b.verifier.word(p.ctx, p.stream)
 	}
-	if err := p.b.opts.Server.Healthy(); err != nil {
-		return err
+	life := strconv.FormatUint(server.Restarts(), 10)
+	if err := server.Healthy(); err != nil {
+		return life, err
 	}
-	return p.b.opts.Server.Healthy()
+	return life, server.Healthy()
 }
 
 // findBatch looks for a batch, from the last sequence we know was stored before it:
@@ -89,7 +110,8 @@ func (p *publisher) believed() error {
 // it is not in the stream, an error when that could not be learned. A server of somebody
 // else's keeps what it needs to complete a batch: what it has begun it has.
 func (p *publisher) findBatch(g *group) (first uint64, n int, err error) {
-	if err := p.believed(); err != nil {
+	g.before = g.word
+	if g.word, err = p.word(); err != nil {
 		return 0, 0, err
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, time.Second)

@@ -37,6 +37,8 @@ type group struct {
 	staged int  // items of a batch that the server was sent before it was time to commit
 	sent   bool // the newest try left us; else no reply will come
 
+	word, before string // publisher.word, at the last two looks for a batch
+
 	released atomic.Bool // its place in flight is free
 
 	mu      sync.Mutex

@@ -28,6 +28,7 @@ type Server interface {
 	InProcessConn() (net.Conn, error)
 	Credentials() (user, password string)
 	Healthy() error
+	Restarts() uint64                       // in process, after a fault
 	Stage() error                           // streams were made
 	Disk() (free, reserve int64, err error) // of the disk, in bytes; reserve is not for messages
 }

@@ -175,7 +175,7 @@ func (p *publisher) finishBatch(g *group, settled bool) bool {
 func (p *publisher) finishRepeated(g *group, r reply) bool {
 	first, n, err := p.findBatch(g)
 	switch {
-	case err != nil:
+	case err != nil || first == 0 && g.word != g.before: // who said it may not be who was looked at: hear it again
 		return false
 	case first == 0: // stored, says the server, and not among the newest
 		n = len(g.items)

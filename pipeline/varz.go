@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -25,15 +26,22 @@ type Verify struct {
 
 func (v Verify) any() bool { return len(v.Monitor) > 0 || v.SystemCreds != "" }
 
-// serverFacts is what we read of a server's /varz.
+// serverFacts is what we read of a server's /varz, and what it said of its health
+// before that.
 type serverFacts struct {
-	ID        string `json:"server_id"`
-	Name      string `json:"server_name"`
+	ID      string `json:"server_id"` // another one after every start
+	Name    string `json:"server_name"`
+	Version string `json:"version"`
+	Cluster struct {
+		Name string `json:"name"` // "": a server alone
+	} `json:"cluster"`
 	JetStream struct {
 		Config *struct {
 			SyncAlways bool `json:"sync_always"`
 		} `json:"config"`
 	} `json:"jetstream"`
+
+	health *health // nil: it did not say
 }
 
 func (f serverFacts) syncsAlways() bool {
@@ -42,9 +50,10 @@ func (f serverFacts) syncsAlways() bool {
 
 // Bounds of one look.
 const (
-	lookTimeout  = 5 * time.Second
-	maxVarzBytes = 1 << 20
-	maxServers   = 256
+	lookTimeout   = 5 * time.Second
+	healthTimeout = lookTimeout / 2 // of it, for what a server says of its health
+	maxVarzBytes  = 1 << 20
+	maxServers    = 256
 )
 
 // ask answers what the servers say of themselves, at least those wanted when
@@ -58,39 +67,71 @@ func (v Verify) ask(ctx context.Context, servers string, wanted []string) ([]ser
 		answered, err := v.askSystem(ctx, servers, wanted)
 		all, errs = answered, append(errs, err)
 	}
+	var mu sync.Mutex
+	var asking sync.WaitGroup
 	for _, at := range v.Monitor {
-		f, err := askMonitor(ctx, at)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		all = append(all, f)
+		asking.Go(func() { // one that is stuck does not keep us from the others
+			f, err := askMonitor(ctx, at)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, err)
+				return
+			}
+			all = append(all, f)
+		})
 	}
-	return all, errors.Join(errs...)
+	asking.Wait()
+	return once(all), errors.Join(errs...)
 }
 
-// askMonitor reads /varz of one server.
+// once leaves one answer of each server; one that says how it is, if there is one.
+func once(all []serverFacts) []serverFacts {
+	slices.SortStableFunc(all, func(a, b serverFacts) int {
+		if a.ID == b.ID && (a.health == nil) != (b.health == nil) {
+			if b.health == nil {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return slices.CompactFunc(all, func(a, b serverFacts) bool { return a.ID == b.ID })
+}
+
+// askMonitor reads /healthz and then /varz of one server: so what it says of its
+// health was said by the process that /varz names, or by one before it. A server
+// that does not answer the first may be stuck, and answer the second.
 func askMonitor(ctx context.Context, at string) (f serverFacts, err error) {
-	where, err := url.JoinPath(at, "varz")
-	if err != nil {
-		return f, err
+	first, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	var h health
+	if err := readPage(first, at, "healthz?details=true", &h); err == nil {
+		f.health = &h
 	}
+	return f, readPage(ctx, at, "varz", &f)
+}
+
+// readPage reads a page of a server's monitoring address. /healthz is 503 when
+// something is wrong, and says what.
+func readPage(ctx context.Context, at, page string, into any) error {
+	where := strings.TrimSuffix(at, "/") + "/" + page
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, where, nil)
 	if err != nil {
-		return f, err
+		return err
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return f, err
+		return err
 	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return f, fmt.Errorf("%s: %s", request.URL.Redacted(), response.Status)
+	if _, isHealth := into.(*health); response.StatusCode != http.StatusOK && !isHealth {
+		return fmt.Errorf("%s: %s", request.URL.Redacted(), response.Status)
 	}
-	if err := json.NewDecoder(io.LimitReader(response.Body, maxVarzBytes)).Decode(&f); err != nil {
-		return f, fmt.Errorf("%s is not what a NATS server says of itself: %w", request.URL.Redacted(), err)
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxVarzBytes)).Decode(into); err != nil {
+		return fmt.Errorf("%s is not what a NATS server says of itself: %w", request.URL.Redacted(), err)
 	}
-	return f, nil
+	return nil
 }
 
 // askSystem asks every server of the cluster over the system account, until
@@ -105,15 +146,36 @@ func (v Verify) askSystem(ctx context.Context, servers string, wanted []string) 
 		return nil, fmt.Errorf("connect with the system account: %w", err)
 	}
 	defer nc.Close()
+	first, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	healths, err := askAll[health](first, nc, "HEALTHZ", `{"details":true}`, wanted)
+	if errors.Is(err, errNotSystem) {
+		return nil, err
+	}
+	all, err := askAll[serverFacts](ctx, nc, "VARZ", "", wanted)
+	var facts []serverFacts
+	for name, f := range all {
+		if h, said := healths[name]; said {
+			f.health = &h
+		}
+		facts = append(facts, f)
+	}
+	return facts, err
+}
+
+var errNotSystem = errors.New("nobody answers a question to the system account: are these credentials one of its users'?")
+
+// askAll puts one question to all servers, and answers what they said by their names.
+func askAll[T any](ctx context.Context, nc *nats.Conn, what, body string, wanted []string) (map[string]T, error) {
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
 		return nil, err
 	}
-	if err := nc.PublishRequest("$SYS.REQ.SERVER.PING.VARZ", inbox, nil); err != nil {
+	if err := nc.PublishRequest("$SYS.REQ.SERVER.PING."+what, inbox, []byte(body)); err != nil {
 		return nil, err
 	}
-	var all []serverFacts
+	all := map[string]T{}
 	missing := slices.Clone(wanted)
 	for len(missing) > 0 && len(all) < maxServers {
 		msg, err := sub.NextMsgWithContext(ctx)
@@ -121,16 +183,19 @@ func (v Verify) askSystem(ctx context.Context, servers string, wanted []string) 
 		case err != nil && !errors.Is(err, nats.ErrNoResponders):
 			return all, err
 		case err != nil || msg.Header.Get("Status") == "503":
-			return nil, errors.New("nobody answers a question to the system account: are these credentials one of its users'?")
+			return nil, errNotSystem
 		}
 		var answer struct {
-			Data serverFacts `json:"data"`
+			Server struct {
+				Name string `json:"name"`
+			} `json:"server"`
+			Data T `json:"data"`
 		}
 		if err := json.Unmarshal(msg.Data, &answer); err != nil {
 			return all, fmt.Errorf("a server's answer cannot be read: %w", err)
 		}
-		all = append(all, answer.Data)
-		missing = slices.DeleteFunc(missing, func(name string) bool { return name == answer.Data.Name })
+		all[answer.Server.Name] = answer.Data
+		missing = slices.DeleteFunc(missing, func(name string) bool { return name == answer.Server.Name })
 	}
 	return all, nil
 }

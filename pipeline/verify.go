@@ -21,7 +21,7 @@ const (
 )
 
 // verifier looks whether the servers that hold our streams fsync before they
-// acknowledge. What it says is what it saw last.
+// acknowledge, and whether they failed to. What it says is what it saw last.
 type verifier struct {
 	b *Belt
 
@@ -31,6 +31,8 @@ type verifier struct {
 	tried   time.Time // when it was last tried
 	id      string    // of the server we were connected to then
 	err     error     // what the last look found wrong, or why it found nothing
+	failed  []string  // copies of streams that could not be written, as last seen
+	sick    error     // so many of them that a stream is of no use
 }
 
 // errUnseen marks what keeps us from looking, which is not a finding.
@@ -51,13 +53,23 @@ func (v *verifier) look(ctx context.Context) error {
 
 // find answers the servers that hold our streams, when all of them fsync always.
 func (v *verifier) find(ctx context.Context) ([]string, error) {
-	holders, err := v.b.holders(ctx)
+	kept, err := v.b.holders(ctx)
 	if err != nil {
 		return nil, err
 	}
+	var holders []string
+	for _, c := range kept {
+		holders = append(holders, c.servers...)
+	}
+	slices.Sort(holders)
+	holders = slices.Compact(holders)
 	facts, err := v.b.opts.Verify.ask(ctx, v.b.opts.URL, holders)
 	if err != nil && len(facts) == 0 {
 		return nil, fmt.Errorf("%w: %w", errUnseen, err)
+	}
+	failed, sick := unwritten(kept, facts)
+	if sick != nil || !slices.ContainsFunc(holders, func(name string) bool { return healthOf(facts, name) == nil }) {
+		v.noteSick(failed, sick)
 	}
 	var found []string
 	for _, name := range holders {
@@ -75,8 +87,8 @@ func (v *verifier) find(ctx context.Context) ([]string, error) {
 
 // check says what is wrong with a server that holds a stream.
 func (b *Belt) check(f serverFacts) error {
-	if f.Name == b.nc.ConnectedServerName() && f.ID != b.nc.ConnectedServerId() {
-		return fmt.Errorf("%w: server %s answered as %s, and we are connected to %s of that name: look at the right one", errUnseen, f.Name, f.ID, b.nc.ConnectedServerId())
+	if err := b.meant(f); err != nil {
+		return err
 	}
 	if !f.syncsAlways() {
 		return fmt.Errorf("the NATS server %s does not fsync before it acknowledges: set jetstream { sync_interval: always } there and restart it, "+
@@ -85,36 +97,62 @@ func (b *Belt) check(f serverFacts) error {
 	return nil
 }
 
-// holders are the names of the servers with a copy of a stream whose
-// acknowledgements we pass on. One that its cluster says is gone acknowledges
-// nothing, and is looked at when it is back.
-func (b *Belt) holders(ctx context.Context) ([]string, error) {
+// meant says that a server that answered is not the one of its name that we speak to.
+func (b *Belt) meant(f serverFacts) error {
+	if id := b.nc.ConnectedServerId(); f.Name == b.nc.ConnectedServerName() && f.ID != id {
+		return fmt.Errorf("%w: server %s answered as %s, and we are connected to %s of that name: look at the right one", errUnseen, f.Name, f.ID, id)
+	}
+	return nil
+}
+
+// noteSick remembers what of the streams could not be written, and logs what is new.
+func (v *verifier) noteSick(failed []string, sick error) {
+	v.mu.Lock()
+	before := v.failed
+	v.failed, v.sick = failed, sick
+	v.mu.Unlock()
+	for _, text := range failed {
+		if !slices.Contains(before, text) {
+			v.b.log.Error("a NATS server failed to write a stream and has to be restarted, when its disk takes data again", "error", text)
+		}
+	}
+	if len(failed) == 0 && len(before) > 0 {
+		v.b.log.Info("every NATS server can write its streams again")
+	}
+}
+
+// healthy says that a stream could not be written by those that keep it.
+func (v *verifier) healthy() error {
+	if v == nil {
+		return nil
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.sick == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: nothing it says of that is believed; restart it once its disk takes data again", v.sick)
+}
+
+// holders are the copies of the streams whose acknowledgements we pass on. A server
+// that its cluster says is gone acknowledges nothing, and is looked at when it is back.
+func (b *Belt) holders(ctx context.Context) ([]copies, error) {
 	all := []string{"KV_" + DeviceBucket, "KV_" + TokenBucket, "KV_" + BatchBucket}
 	for _, s := range b.streamConfigs() {
 		all = append(all, s.Name)
 	}
-	var names []string
+	var found []copies
 	for _, name := range all {
-		stream, err := b.js.Stream(ctx, name)
+		c, cfg, err := b.copiesOf(ctx, name)
 		if err != nil {
-			return nil, fmt.Errorf("%w: stream %s: %w", errUnseen, name, err)
+			return nil, err
 		}
-		info := stream.CachedInfo()
-		if err := keepsEnough(&info.Config, b.opts.Replicas); err != nil {
+		if err := keepsEnough(cfg, b.opts.Replicas); err != nil {
 			return nil, fmt.Errorf("stream %s: %w", name, err)
 		}
-		if info.Cluster == nil || info.Cluster.Leader == "" {
-			return nil, fmt.Errorf("%w: stream %s has no leader now", errUnseen, name)
-		}
-		names = append(names, info.Cluster.Leader)
-		for _, peer := range info.Cluster.Replicas {
-			if !peer.Offline {
-				names = append(names, peer.Name)
-			}
-		}
+		found = append(found, c)
 	}
-	slices.Sort(names)
-	return slices.Compact(names), nil
+	return found, nil
 }
 
 // keepsEnough says what makes a stream weaker than its server.
@@ -140,8 +178,9 @@ func (v *verifier) run(ctx context.Context) error {
 		}
 		v.mu.Lock()
 		before, age, same := v.err, time.Since(v.tried), v.id == v.b.nc.ConnectedServerId()
+		well := before == nil && len(v.failed) == 0
 		v.mu.Unlock()
-		if age < retryLook && same || age < verifyEvery && same && before == nil || !v.b.nc.IsConnected() {
+		if age < retryLook && same || age < verifyEvery && same && well || !v.b.nc.IsConnected() {
 			continue
 		}
 		err := v.look(ctx)
@@ -160,13 +199,17 @@ func (v *verifier) says() (detail string, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	age := time.Since(v.seen).Round(time.Second)
-	switch {
-	case v.err == nil:
-		return fmt.Sprintf("%s fsyncs always, seen %s ago", strings.Join(v.servers, ", "), age), nil
-	case errors.Is(v.err, errUnseen) && age < believedLook && v.id == v.b.nc.ConnectedServerId():
-		return fmt.Sprintf("%s fsyncs always, seen %s ago; now %v", strings.Join(v.servers, ", "), age, v.err), nil
+	if v.err != nil && (!errors.Is(v.err, errUnseen) || age >= believedLook || v.id != v.b.nc.ConnectedServerId()) {
+		return "", v.err
 	}
-	return "", v.err
+	detail = fmt.Sprintf("%s fsyncs always, seen %s ago", strings.Join(v.servers, ", "), age)
+	if v.err != nil {
+		detail += fmt.Sprintf("; now %v", v.err)
+	}
+	if len(v.failed) > 0 {
+		detail += "; restart what failed: " + strings.Join(v.failed, "; ")
+	}
+	return detail, nil
 }
 
 // verify refuses to open under strict what cannot be verified. With trusted it

@@ -141,16 +141,18 @@ func TestAnAsyncStreamIsNoPromise(t *testing.T) {
 	}
 }
 
-// clusterOf starts n servers of one cluster; the last lazily, if lazy.
-func clusterOf(t *testing.T, n int, lazy bool) []*natsserver.Server {
+// clusterOf starts n servers of one cluster, n0 and so on.
+func clusterOf(t *testing.T, n int, change func(i int, o *natsserver.Options)) []*natsserver.Server {
 	t.Helper()
 	var all []*natsserver.Server
 	for i := range n {
-		s, err := natsserver.NewServer(&natsserver.Options{
+		o := &natsserver.Options{
 			Host: "127.0.0.1", Port: -1, HTTPHost: "127.0.0.1", HTTPPort: -1, NoSigs: true, NoLog: true, ServerName: fmt.Sprintf("n%d", i),
-			JetStream: true, StoreDir: storeDir(t), JetStreamMaxStore: 4 << 30, SyncAlways: !lazy || i < n-1,
+			JetStream: true, StoreDir: storeDir(t), JetStreamMaxStore: 4 << 30, SyncAlways: true,
 			Cluster: natsserver.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: -1}, Routes: routesTo(all, n-1),
-		})
+		}
+		change(i, o)
+		s, err := natsserver.NewServer(o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -175,7 +177,7 @@ func clusterOf(t *testing.T, n int, lazy bool) []*natsserver.Server {
 // TestStrictIsVerifiedInACluster: every server with a copy of a stream counts.
 func TestStrictIsVerifiedInACluster(t *testing.T) {
 	t.Parallel()
-	all := clusterOf(t, 3, false)
+	all := clusterOf(t, 3, func(int, *natsserver.Options) {})
 	url := all[0].ClientURL()
 	b := openOn(t, Options{URL: url, Replicas: 3, Verify: monitors(all...)})
 	if seen, err := b.Verification(); err != nil || !strings.HasPrefix(seen, "n0, n1, n2 fsyncs always") {
@@ -203,7 +205,7 @@ func TestStrictIsVerifiedInACluster(t *testing.T) {
 // TestOneLazyServerIsNotStrict: with three copies its word may be what makes a majority.
 func TestOneLazyServerIsNotStrict(t *testing.T) {
 	t.Parallel()
-	all := clusterOf(t, 3, true)
+	all := clusterOf(t, 3, func(i int, o *natsserver.Options) { o.SyncAlways = i < 2 })
 	_, _, err := tryOpen(t, Options{URL: all[0].ClientURL(), Replicas: 3, Verify: monitors(all...)})
 	if err == nil || !strings.Contains(err.Error(), "n2 does not fsync") {
 		t.Errorf("with one server of three that does not fsync: %v", err)
