@@ -97,6 +97,9 @@ func (n *Node) join(ctx context.Context) error {
 	if err := n.b.ensureNodes(ctx); err != nil {
 		return err
 	}
+	if err := n.answerEchoes(); err != nil {
+		return err
+	}
 	run, stop := context.WithCancel(context.Background())
 	n.stop = stop
 	last := uint64(0)

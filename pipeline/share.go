@@ -124,7 +124,7 @@ func (t *Topics) HearShared(ctx context.Context, g device.Group, fn func(*device
 	if t.b.opts.Server != nil {
 		return t.b.ears.listen(g, fn), nil
 	}
-	return t.hear(ctx, topicFilter(topicNowRoot, g.Tenant, g.Filter), shareConsumerName(g), fn)
+	return t.hear(ctx, topicFilter(topicNowRoot, g.Tenant, g.Filter), shareConsumerName(g), func(m *nats.Msg) { passOn(m, fn) })
 }
 
 // KeepShare has a group outlive its last reader for so long at least.

@@ -38,6 +38,7 @@ const (
 	sessionRoot        = "session"
 	sessionAskRoot     = "session-ask"
 	shareHereRoot      = "share-here"
+	echoAskRoot        = "echo-ask"
 	leaseRoot          = "lease"
 	generationSubject  = "lease-generation"
 	nodeRoot           = "node"

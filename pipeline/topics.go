@@ -97,22 +97,40 @@ func (t *Topics) Cast(p *device.Publication) error {
 	return nil
 }
 
-// Hear calls fn with every message Cast on the topics of a tenant, those of one
-// publisher one after the other, from when it returns until stop.
+// Hear calls fn with every message Cast on the topics of a tenant, on any node, those
+// of one publisher one after the other, from when it returns until stop.
 func (t *Topics) Hear(ctx context.Context, tenant string, fn func(*device.Publication)) (stop func(), err error) {
 	if t.b.opts.Server != nil {
 		return t.b.ears.listen(device.Group{Tenant: tenant}, fn), nil
 	}
-	return t.hear(ctx, topicFilter(topicNowRoot, tenant, "#"), "", fn)
+	e := newEchoes(tenant)
+	stop, err = t.hear(ctx, topicFilter(topicNowRoot, tenant, "#"), "", func(m *nats.Msg) {
+		if m.Subject == e.subject {
+			e.hear(m.Data)
+		} else {
+			passOn(m, fn)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := t.awaitEchoes(ctx, tenant, e); err != nil {
+		stop()
+		return nil, device.Wrap(device.Unavailable, "topics cannot be listened to now", err)
+	}
+	return stop, nil
 }
 
-func (t *Topics) hear(ctx context.Context, subject, group string, fn func(*device.Publication)) (stop func(), err error) {
-	receive := func(m *nats.Msg) {
-		p, err := devicepb.UnmarshalPublication(m.Data)
-		if err == nil && topicSubject(topicNowRoot, p.Tenant, p.Topic) == m.Subject {
-			fn(p)
-		}
+// passOn calls fn with a message that was cast.
+func passOn(m *nats.Msg, fn func(*device.Publication)) {
+	p, err := devicepb.UnmarshalPublication(m.Data)
+	if err == nil && topicSubject(topicNowRoot, p.Tenant, p.Topic) == m.Subject {
+		fn(p)
 	}
+}
+
+// hear listens on a subject, alone or, with a name, as one of a group.
+func (t *Topics) hear(ctx context.Context, subject, group string, receive nats.MsgHandler) (stop func(), err error) {
 	sub, err := t.b.rnc.QueueSubscribe(subject, group, receive) // "" is no group
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, readTimeout)
