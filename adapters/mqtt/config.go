@@ -21,6 +21,7 @@ type Config struct {
 	MaxMessageBytes  int                      // largest payload taken; default 1 MiB
 	Window           int                      // unacknowledged QoS 1 messages of a connection, 1 to 65535; default 256
 	MaxBufferedBytes int                      // payload bytes of a connection that the house has not decided about, beyond which nothing is read; default 8 MiB, at least two messages
+	MaxBehindBytes   int                      // that wait to be written to a client, beyond which messages with QoS 0 are dropped for it; default 1 MiB
 	CommandWindow    int                      // unacknowledged commands of a device, fewer when it asks for fewer; default 16
 	MaxAttachments   int                      // devices one connection may receive commands for; default 256
 	Topics           adapters.Topics          // the tenants' own topics; nil: they are refused
@@ -53,6 +54,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxMessageBytes, 1<<20)
 	setDefault(&c.Window, 256)
 	setDefault(&c.MaxBufferedBytes, max(8<<20, 2*c.MaxMessageBytes))
+	setDefault(&c.MaxBehindBytes, 1<<20)
 	setDefault(&c.CommandWindow, 16)
 	setDefault(&c.MaxAttachments, 256)
 	setDefault(&c.AliasesIn, 32)
@@ -85,6 +87,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("mqtt: window is %d, it must be 1 to 65535", c.Window)
 	case c.MaxBufferedBytes < 0:
 		return fmt.Errorf("mqtt: MaxBufferedBytes is %d, it must be above 0", c.MaxBufferedBytes)
+	case c.MaxBehindBytes < 0:
+		return fmt.Errorf("mqtt: MaxBehindBytes is %d, it must be above 0", c.MaxBehindBytes)
 	case c.CommandWindow < 1 || c.CommandWindow > 65_535:
 		return fmt.Errorf("mqtt: command window is %d, it must be 1 to 65535", c.CommandWindow)
 	case c.AliasesIn < 0 || c.AliasesIn > 65_535:

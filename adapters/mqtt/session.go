@@ -45,6 +45,7 @@ type session struct {
 	change *sync.Cond // of anything below; nil until somebody waits
 	cause  error      // why the session ends; the first one counts
 	rest
+	going int32 // bytes that left the output and are being written, if something is; here it takes no room
 	output
 	window
 	mail

@@ -21,10 +21,11 @@ type subscriber struct {
 	aliases map[string]uint16      // ours, for topics the client was sent
 	resumed []device.Outgoing      // offered to an earlier connection, and never sent
 	mailbox []device.Subscription  // to commands, of an earlier connection
+	tooSlow bool                   // something was dropped for it
 }
 
-// maxOutput bounds the bytes for a client that wait to be written before more
-// messages with QoS 1 and 2 do, and those with QoS 0 are dropped.
+// maxOutput bounds the bytes for a client that wait to be written before messages with
+// QoS 1 and 2 wait where they are kept.
 const maxOutput = 256 << 10
 
 // subscriberOf makes the session one that may subscribe to topics. Only the
@@ -65,14 +66,24 @@ func (t *subscriber) offer(d device.TopicDelivery) {
 	defer s.mu.Unlock()
 	switch {
 	case s.sealed || s.broken:
-	case d.Granted == 0 && len(s.out) > maxOutput:
-		s.srv.metrics.droppedOut.Inc()
+	case d.Granted == 0 && s.behind() > s.srv.cfg.MaxBehindBytes:
+		t.drop()
 	case d.Granted == 0:
 		s.writeMessage(d, 0, false)
 	case len(t.later) > 0 || s.full():
 		t.later = append(t.later, d) // never more than were requested
 	default:
 		t.show(d)
+	}
+}
+
+// drop counts a message that is not written, and tells of the first.
+func (t *subscriber) drop() {
+	s := t.s
+	s.srv.metrics.droppedOut.Inc()
+	if !t.tooSlow {
+		t.tooSlow = true
+		s.srv.cfg.Logger.Info("a subscriber is too slow for what it is sent with QoS 0, some of it is dropped", "client", s.client, s.who.ID.Log())
 	}
 }
 

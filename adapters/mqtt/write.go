@@ -216,9 +216,21 @@ func (s *session) writeAll(buf []byte, atOnce bool) error {
 		if err != nil {
 			return err
 		}
-		buf = buf[n:]
+		if buf = buf[n:]; len(buf) > 0 {
+			s.mu.Lock()
+			s.going = int32(len(buf))
+			s.mu.Unlock()
+		}
 	}
 	return nil
+}
+
+// behind is how many bytes wait for the peer to take them. The lock is held.
+func (s *session) behind() int {
+	if !s.writing {
+		return len(s.out)
+	}
+	return len(s.out) + int(s.going)
 }
 
 // take hands over what is queued; nil when the writer shall stop. It reports whether
@@ -232,7 +244,7 @@ func (s *session) take(easy bool) (buf []byte, after []*delivery, first bool) {
 	}
 	buf, after, first = s.out, s.after, s.left == 0
 	s.out, s.after = nil, nil
-	s.left = uint16(min(int(s.left)+len(buf), easyOutput))
+	s.left, s.going = uint16(min(int(s.left)+len(buf), easyOutput)), int32(len(buf))
 	if len(buf) == 0 {
 		s.writing = false
 		buf = nil

@@ -15,6 +15,7 @@ type topicLimits struct {
 	TopicsMaxSessions   int           `key:"topics.max_sessions" min:"1" default:"100000" placeholder:"N" help:"Sessions that may outlive their connection, and wills of those that do not."`
 	TopicsSessionExpiry time.Duration `key:"topics.session_expiry" min:"1s" default:"7d" placeholder:"TIME" help:"The longest a session may outlive its connection; one of MQTT 3.1.1 without clean session does for so long."`
 	TopicsMaxRetained   int           `key:"topics.max_retained" min:"1" default:"100000" placeholder:"N" help:"Topics that may have a retained message."`
+	TopicsBehindBytes   int64         `key:"topics.behind_bytes" type:"size" min:"64KiB" max:"64MiB" default:"1MiB" placeholder:"SIZE" help:"What waits in memory for a subscriber that takes it slower than it comes: messages with QoS 0 beyond that are dropped for it."`
 }
 
 // openTopics serves the tenants' own topics.

@@ -36,8 +36,8 @@ var doors = []door{
 		func(d doorConfig, h *house, g adapters.Gate) (adapters.Adapter, error) {
 			return mqtt.Open(mqtt.Config{
 				Addr: d.addr, TLSAddr: d.tlsAddr, TLS: d.tls, MaxConnections: d.maxConnections, MaxMessageBytes: d.maxMessageBytes, Topics: d.topics, MaxSessionExpiry: h.cfg.TopicsSessionExpiry,
-				Elsewhere: d.elsewhere,
-				Logger:    h.log.With("room", "mqtt"), Registerer: h.metrics,
+				MaxBehindBytes: int(h.cfg.TopicsBehindBytes), Elsewhere: d.elsewhere,
+				Logger: h.log.With("room", "mqtt"), Registerer: h.metrics,
 			}, g)
 		}},
 	{"amqp", roleAMQP, func(c *serveConfig) (string, string) { return c.AMQP, c.AMQPS },
