@@ -85,18 +85,20 @@ func (v Verify) ask(ctx context.Context, servers string, wanted []string) ([]ser
 	return once(all), errors.Join(errs...)
 }
 
-// once leaves one answer of each server; one that says how it is, if there is one.
+// once leaves one answer of each server, one that says how it is if there is one, in
+// the order of their names.
 func once(all []serverFacts) []serverFacts {
-	slices.SortStableFunc(all, func(a, b serverFacts) int {
-		if a.ID == b.ID && (a.health == nil) != (b.health == nil) {
-			if b.health == nil {
-				return -1
-			}
-			return 1
+	var out []serverFacts
+	for _, f := range all {
+		switch i := slices.IndexFunc(out, func(o serverFacts) bool { return o.ID == f.ID }); {
+		case i < 0:
+			out = append(out, f)
+		case out[i].health == nil:
+			out[i] = f
 		}
-		return strings.Compare(a.ID, b.ID)
-	})
-	return slices.CompactFunc(all, func(a, b serverFacts) bool { return a.ID == b.ID })
+	}
+	slices.SortStableFunc(out, func(a, b serverFacts) int { return strings.Compare(a.Name, b.Name) })
+	return out
 }
 
 // askMonitor reads /healthz and then /varz of one server: so what it says of its
