@@ -33,7 +33,8 @@ type Belt struct {
 	tail                                          *tail     // nil unless this process alone publishes
 	topicNotes                                    topicNotes
 	room                                          *room
-	ownEpochs                                     epochs // of leases, with an embedded server
+	grouping                                      sync.Mutex // held while a group of subscribers begins or ends
+	ownEpochs                                     epochs     // of leases, with an embedded server
 
 	maxBody   int // of an encoded message and its own headers
 	closeOnce sync.Once
@@ -93,6 +94,9 @@ func (b *Belt) open(ctx context.Context) (err error) {
 	if err := b.openPublishers(ctx); err != nil {
 		return err
 	}
+	if err := b.frameTopics(ctx); err != nil {
+		return fmt.Errorf("pipeline: groups of subscribers: %w", err)
+	}
 	b.room, err = b.openRoom(ctx)
 	return err
 }
@@ -116,6 +120,10 @@ func (b *Belt) Durability() Durability { return b.opts.Durability }
 // MaxMessageBytes is the largest payload Submit takes: the configured limit or
 // the server's, whichever is smaller.
 func (b *Belt) MaxMessageBytes() int { return b.opts.MaxMessageBytes }
+
+// alone reports whether the NATS server is this process's own, so that nobody else
+// publishes or reads in the account of the streams.
+func (b *Belt) alone() bool { return b.opts.Server != nil }
 
 // Healthy says whether messages can be stored now.
 func (b *Belt) Healthy() error {

@@ -32,6 +32,7 @@ type group struct {
 	batch  bool
 	ids    []string // message ids: one for each single, or the one of the batch
 	first  time.Time
+	count  int // messages in them
 	bytes  int
 	tries  int
 	staged int  // items of a batch that the server was sent before it was time to commit
@@ -79,26 +80,27 @@ func (p *publisher) next() *group {
 		if items == nil {
 			return nil
 		}
-		g = &group{items: items}
+		g = &group{items: items, count: count(items)}
 		g.batch = len(items) > fewWaiting && p.b.groupsFsyncs()
 	default:
 		p.mu.Lock()
 		p.add(g)
 		p.mu.Unlock()
 	}
-	p.before = len(g.items)
+	p.before = g.count
 	return p.prepare(g)
 }
 
 // add moves to a staged batch what it still takes of what waits; mu is held.
 func (p *publisher) add(g *group) {
 	had := len(g.items)
-	if room := p.most(had) - had; room > 0 && g.bytes < maxGroupBytes {
+	if room := p.most(g.count) - g.count; room > 0 && g.bytes < maxGroupBytes {
 		g.items = p.takeLocked(g.items, room, maxGroupBytes-g.bytes)
 	}
 	for i := range g.items[had:] {
 		g.bytes += g.items[had+i].size()
 	}
+	g.count += count(g.items[had:])
 }
 
 // most is how many messages a commit takes that has some of them; mu is held. Half
@@ -107,11 +109,11 @@ func (p *publisher) add(g *group) {
 // the stream, and then the stream for the devices. So one half is with the
 // stream while the other is with the devices.
 func (p *publisher) most(have int) int {
-	all := p.before + have + len(p.queue)
+	all := p.before + have + p.count
 	if all < halveFrom || !p.b.groupsFsyncs() {
 		return maxBatch
 	}
-	return min(all/2, maxBatch)
+	return all / 2
 }
 
 // stage waits for a free place in flight. When many messages arrive meanwhile,
@@ -181,7 +183,7 @@ func (p *publisher) prepare(g *group) *group {
 			g.ids[i] = p.id()
 		}
 	}
-	p.b.metrics.commit(p.stream, g.batch, len(items))
+	p.b.metrics.commit(p.stream, g.batch, g.count)
 	return g
 }
 
@@ -295,7 +297,7 @@ func (b *batchSender) message(i int) *nats.Msg {
 // fill makes m, whatever it held, the message that publishes it.
 func fill(m *nats.Msg, it *item) {
 	clear(m.Header)
-	m.Subject, m.Data = it.subject, it.body
+	m.Subject, m.Data = it.subject, it.wire()
 	maps.Copy(m.Header, it.header)
 	if it.cas {
 		m.Header[jetstream.ExpectedLastSubjSeqHeader] = []string{strconv.FormatUint(it.lastSeq, 10)}
@@ -303,6 +305,14 @@ func fill(m *nats.Msg, it *item) {
 			m.Header[jetstream.ExpectedLastSubjSeqSubjHeader] = []string{it.casOn}
 		}
 	}
+}
+
+// count is how many messages there are in items.
+func count(items []item) (n int) {
+	for i := range items {
+		n += items[i].count()
+	}
+	return n
 }
 
 func (g *group) isKnown(i int) bool {

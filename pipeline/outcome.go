@@ -39,17 +39,17 @@ func (p *publisher) answer(it *item, r reply) {
 	switch r.code {
 	case 0:
 		p.stored(r.seq, []item{*it})
-		it.done(r.seq, nil)
+		p.tell(it, r.seq, nil)
 	case codeWrongLastSequence, codeWrongLastSequenceConstant:
-		it.done(0, ErrWrongLastSequence)
+		p.tell(it, 0, ErrWrongLastSequence)
 	case codeAccountFull, codeServerFull, codeStorageFull:
-		it.done(0, device.Wrap(device.Busy, "the server has no room for messages now, try again later", r.err()))
+		p.tell(it, 0, device.Wrap(device.Busy, "the server has no room for messages now, try again later", r.err()))
 	case codeNotStored:
-		it.done(0, p.notStored(it, r))
+		p.tell(it, 0, p.notStored(it, r))
 	case codeMessageTooLarge:
-		it.done(0, device.Wrap(device.TooLarge, "message is larger than the stream takes", r.err()))
+		p.tell(it, 0, device.Wrap(device.TooLarge, "message is larger than the stream takes", r.err()))
 	default:
-		it.done(0, p.refused(it, r))
+		p.tell(it, 0, p.refused(it, r))
 	}
 }
 
@@ -211,7 +211,7 @@ func (p *publisher) doneBatch(g *group, first uint64, n int) {
 			seq = first + uint64(i)
 		}
 		g.known[i] = true
-		g.items[i].done(seq, nil)
+		p.tell(&g.items[i], seq, nil)
 	}
 }
 
@@ -238,7 +238,7 @@ func (p *publisher) giveUp(g *group) {
 	for i := range g.items {
 		if !g.known[i] {
 			g.known[i] = true
-			g.items[i].done(0, unavailable(errUnknownOutcome))
+			p.tell(&g.items[i], 0, unavailable(errUnknownOutcome))
 		}
 	}
 }

@@ -37,15 +37,8 @@ func parcelsOf(events []device.PresenceEvent) (all []parcel) {
 	return all
 }
 
-// A position in PRESENCE_EVENTS is a place within a parcel: its sequence, and in the
-// lowest bits the event's number in it. The last event of a parcel has the highest
-// number there is, so that what comes after it is the next parcel.
-const (
-	placeBits = 10
-	lastPlace = 1<<placeBits - 1
-)
-
-// placeOf is the position of event i of the n in a parcel.
+// placeOf is the position of event i of the n in a parcel. The last event of a parcel has
+// the highest number there is, so that what comes after it is the next parcel.
 func placeOf(epoch, seq uint64, i, n int) device.Position {
 	place := uint64(i)
 	if i == n-1 {

@@ -35,10 +35,18 @@ type item struct {
 	cas     bool            // store only if lastSeq is the last sequence of casSubject
 	lastSeq uint64          // 0: nothing may be there
 	casOn   string          // a subject or filter; "" is the item's own subject
+	sender  uint64          // see frames.sender; 0: it stands by itself
+	more    *frame          // those that share its place
 	done    func(seq uint64, err error)
 }
 
-func (it *item) size() int { return len(it.subject) + len(it.body) + 256 }
+func (it *item) size() int {
+	n := len(it.subject) + len(it.body) + 256
+	if it.more != nil {
+		n += it.more.size
+	}
+	return n
+}
 
 // Submit validates m and queues it for the stream; see adapters.Gate for what
 // it promises.
@@ -68,6 +76,8 @@ type publisher struct {
 
 	mu     sync.Mutex
 	queue  []item
+	frames frames
+	count  int // messages in the queue
 	bytes  int
 	closed bool
 	space  chan struct{} // closed when the queue shrinks; nil when nobody waits
@@ -94,6 +104,7 @@ func (b *Belt) openPublisher(ctx context.Context, stream string) (*publisher, er
 		return nil, fmt.Errorf("pipeline: publisher of %s: %w", stream, err)
 	}
 	p.ctx, p.abort = context.WithCancel(context.Background())
+	p.frames.init()
 	p.start()
 	return p, nil
 }
@@ -172,8 +183,7 @@ func (p *publisher) enqueueMany(items []item) (n int, err error) {
 		return 0, errStopping
 	}
 	for ; n < len(items) && p.fits(&items[n]); n++ {
-		p.queue = append(p.queue, items[n])
-		p.bytes += items[n].size()
+		p.push(&items[n])
 	}
 	if n > 0 {
 		p.poke()
@@ -183,7 +193,18 @@ func (p *publisher) enqueueMany(items []item) (n int, err error) {
 
 // fits reports whether there is room for one more; mu is held.
 func (p *publisher) fits(it *item) bool {
-	return len(p.queue) == 0 || len(p.queue) < p.b.opts.QueueMessages && p.bytes+it.size() <= p.b.opts.QueueBytes
+	return p.count == 0 || p.count < p.b.opts.QueueMessages && p.bytes+it.size() <= p.b.opts.QueueBytes
+}
+
+// push queues an item for which there is room, by itself or with another; mu is held.
+func (p *publisher) push(it *item) (alone bool) {
+	p.count++
+	p.bytes += it.size()
+	if p.frames.join(p.queue, it) {
+		return false
+	}
+	p.queue = append(p.queue, *it)
+	return true
 }
 
 // poke has the publisher look at its queue.
@@ -209,9 +230,7 @@ func (p *publisher) enqueue(it *item) (<-chan struct{}, error) {
 		}
 		return p.space, nil
 	}
-	p.queue = append(p.queue, *it)
-	p.bytes += it.size()
-	if n := len(p.queue); n == 1 || n == stageAt {
+	if p.push(it) && (len(p.queue) == 1 || len(p.queue) == stageAt) {
 		p.poke()
 	}
 	return nil, nil
@@ -238,13 +257,13 @@ func (p *publisher) take() []item {
 	}
 }
 
-// takeLocked moves the oldest of what is queued to into, at most limit messages and
+// takeLocked moves the oldest of what is queued to into, until it is so many messages or
 // room bytes, but always one. What is queued is handed over
 // as it is where that can be, because whoever publishes waits meanwhile.
 func (p *publisher) takeLocked(into []item, limit, room int) []item {
-	n, bytes := 0, 0
-	for n < len(p.queue) && n < limit && (n == 0 || bytes+p.queue[n].size() <= room) {
-		bytes += p.queue[n].size()
+	n, count, bytes := 0, 0, 0
+	for n < len(p.queue) && len(into)+n < maxBatch && count < limit && (n == 0 || bytes+p.queue[n].size() <= room) {
+		count, bytes = count+p.queue[n].count(), bytes+p.queue[n].size()
 		n++
 	}
 	switch {
@@ -258,7 +277,8 @@ func (p *publisher) takeLocked(into []item, limit, room int) []item {
 		clear(p.queue[rest:])
 		p.queue = p.queue[:rest]
 	}
-	p.bytes -= bytes
+	p.count, p.bytes = p.count-count, p.bytes-bytes
+	p.frames.left(n, len(p.queue))
 	if p.space != nil {
 		close(p.space)
 		p.space = nil

@@ -451,10 +451,10 @@ func TestCommitsTakeHalf(t *testing.T) {
 		{"all of them wait", 0, 0, 1000, Strict, 500},
 		{"after a small one", 5, 0, 995, Strict, 500},
 		{"by turns", 500, 400, 100, Strict, 500},
-		{"more than two commits take", 1000, 0, 3000, Strict, maxBatch},
+		{"more than a batch has places for", 1000, 0, 3000, Strict, 2000},
 		{"nothing is fsynced", 0, 0, 1000, Relaxed, maxBatch},
 	} {
-		p := &publisher{b: &Belt{opts: Options{Durability: tt.durability, Replicas: 1}}, before: tt.before, queue: make([]item, tt.wait)}
+		p := &publisher{b: &Belt{opts: Options{Durability: tt.durability, Replicas: 1}}, before: tt.before, count: tt.wait}
 		if got := p.most(tt.staged); got != tt.want {
 			t.Errorf("%s: %d, not %d", tt.name, got, tt.want)
 		}

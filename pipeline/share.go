@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,6 +16,7 @@ import (
 
 // What a group of subscribers may cost.
 const (
+	shareConsumers = "share-"                   // begins the names of all
 	maxShares      = 100                        // of a tenant, in each stream
 	shareOrphanage = time.Minute                // how long one without sessions outlives readers that are lost
 	shareMost      = 100 * 365 * 24 * time.Hour // how long one outlives its readers at most
@@ -39,7 +41,7 @@ func (t *Topics) Share(ctx context.Context, src device.Source, g device.Group, a
 	}
 	s := &shared{here: here, src: src, offer: offer}
 	s.pull = &pull{b: t.b, name: g.Name, idle: shareOrphanage, give: s.give, lost: lost}
-	if s.consumer, err = t.shareConsumer(ctx, src, g, after); err != nil {
+	if s.consumer, err = t.b.singly(ctx, src, func() (jetstream.Consumer, error) { return t.shareConsumer(ctx, src, g, after) }); err != nil {
 		_ = here.Unsubscribe()
 		return nil, err
 	}
@@ -69,10 +71,41 @@ func (s *shared) give(m jetstream.Msg) bool {
 		return false
 	}
 	id, ok := s.hold(m.Reply())
-	if ok {
-		s.offer(arrival(s.src, raw{subject: m.Subject(), body: m.Data(), seq: meta.Sequence.Stream}), func(kind device.OutcomeKind) { s.settle(id, kind) })
+	if !ok {
+		return false
 	}
-	return ok
+	var all []device.Arrival
+	eachPlace(s.src, raw{subject: m.Subject(), body: m.Data(), seq: meta.Sequence.Stream}, 0, func(r raw) bool {
+		all = append(all, arrival(s.src, r))
+		return true
+	})
+	settle := func(kind device.OutcomeKind) { s.settle(id, kind) }
+	if len(all) > 1 {
+		settle = together(len(all), settle)
+	}
+	for _, a := range all {
+		s.offer(a, settle)
+	}
+	return true
+}
+
+// together settles a frame when all of its messages are: one that was stored before
+// there was a group. If one is given back all come again.
+func together(n int, settle func(device.OutcomeKind)) func(device.OutcomeKind) {
+	var open, back atomic.Int64
+	open.Store(int64(n))
+	return func(kind device.OutcomeKind) {
+		if kind == device.Released || kind == device.LockExpired {
+			back.Add(1)
+		}
+		switch {
+		case open.Add(-1) > 0:
+		case back.Load() > 0:
+			settle(device.Released)
+		default:
+			settle(device.Accepted)
+		}
+	}
 }
 
 // shareConsumer finds or makes a group's consumer. Who makes one has said before
@@ -106,7 +139,7 @@ func (t *Topics) shareConsumer(ctx context.Context, src device.Source, g device.
 		Metadata: map[string]string{metaTenant: g.Tenant, metaName: g.Name},
 	}
 	if after > 0 {
-		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, after+1
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, seqAt(src, after)+1
 	}
 	c, err = stream.CreateConsumer(ctx, cfg)
 	if errors.Is(err, jetstream.ErrConsumerExists) { // another reader was first
@@ -154,9 +187,44 @@ func (t *Topics) EndShare(ctx context.Context, g device.Group) error {
 	case !errors.Is(err, nats.ErrNoResponders):
 		return device.Wrap(device.Unavailable, "who reads for a group of subscribers cannot be asked now", err)
 	}
-	return t.eachShare(ctx, g, func(stream jetstream.Stream, c jetstream.Consumer) error {
+	t.b.grouping.Lock()
+	defer t.b.grouping.Unlock()
+	err = t.eachShare(ctx, g, func(stream jetstream.Stream, c jetstream.Consumer) error {
 		return stream.DeleteConsumer(ctx, c.CachedInfo().Name)
 	})
+	return errors.Join(err, t.b.frameTopics(ctx))
+}
+
+// singly makes a group's consumer. What is acknowledged one by one stands by itself:
+// while a group reads TOPICS no messages are put together there.
+func (b *Belt) singly(ctx context.Context, src device.Source, open func() (jetstream.Consumer, error)) (jetstream.Consumer, error) {
+	if src != device.SourceTopics || !b.alone() {
+		return open()
+	}
+	b.grouping.Lock()
+	defer b.grouping.Unlock()
+	if err := b.topics.single(ctx); err != nil {
+		return nil, device.Wrap(device.Unavailable, "the group of subscribers cannot be made now", err)
+	}
+	return open()
+}
+
+// frameTopics has messages put together in TOPICS, if no group reads it. Only a process
+// that is alone on its NATS server knows.
+func (b *Belt) frameTopics(ctx context.Context) error {
+	if !b.alone() {
+		return nil
+	}
+	stream, err := b.rjs.Stream(ctx, TopicStream)
+	if err != nil {
+		return err
+	}
+	n, err := consumersOf(ctx, stream, shareConsumers)
+	if err != nil {
+		return err
+	}
+	b.topics.frame(n == 0)
+	return nil
 }
 
 // eachShare calls fn for every consumer a group has.
@@ -177,7 +245,7 @@ func (t *Topics) eachShare(ctx context.Context, g device.Group, fn func(jetstrea
 }
 
 // sharePrefix begins the names of a tenant's groups.
-func sharePrefix(tenant string) string { return "share-" + hash(tenant, 6) + "-" }
+func sharePrefix(tenant string) string { return shareConsumers + hash(tenant, 6) + "-" }
 
 // shareConsumerName is a group's consumer in either stream. Neither a tenant nor a
 // name holds a "/".

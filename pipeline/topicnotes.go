@@ -42,7 +42,7 @@ func (t *topicNotes) push(first uint64, items []item) {
 		return
 	}
 	for i := range items[:min(len(items), maxTopicNotes-len(t.notes))] {
-		t.notes = append(t.notes, topicNote{first + uint64(i), items[i].subject, len(items[i].body)})
+		t.notes = append(t.notes, topicNote{first + uint64(i), items[i].subject, items[i].length()})
 	}
 }
 

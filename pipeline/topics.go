@@ -30,11 +30,15 @@ type Topics struct{ b *Belt }
 func (b *Belt) Topics() *Topics { return &Topics{b} }
 
 // Append stores p durably in TOPICS. An error means that done is not called.
-func (t *Topics) Append(p *device.Publication, done func(seq uint64, err error)) error {
+func (t *Topics) Append(p *device.Publication, done func(error)) error {
 	if err := t.check(p); err != nil {
 		return err
 	}
-	return t.b.topics.publish(item{subject: topicSubject(topicRoot, p.Tenant, p.Topic), body: devicepb.MarshalPublication(p), done: done})
+	it := item{subject: topicSubject(topicRoot, p.Tenant, p.Topic), body: devicepb.MarshalPublication(p), done: func(_ uint64, err error) { done(err) }}
+	if t.b.alone() {
+		it.sender = t.b.topics.frames.sender(p.Sender)
+	}
+	return t.b.topics.publish(it)
 }
 
 func (t *Topics) check(p *device.Publication) error {
@@ -52,7 +56,7 @@ func (t *Topics) Known(src device.Source) device.Position {
 	if src == device.SourceTelemetry {
 		p = t.b.telemetry
 	}
-	return device.Position{Epoch: p.epoch, Seq: p.lastOK.Load()}
+	return device.Position{Epoch: p.epoch, Seq: lastAt(src, p.lastOK.Load())}
 }
 
 // Find reports whether a source holds, on a topic and after a sequence, a
@@ -76,8 +80,11 @@ func (t *Topics) Find(ctx context.Context, src device.Source, tenant, topic, mar
 			return m.Key
 		}
 	}
-	err = t.b.readSubjectFrom(ctx, sourceStream(src), subject, after, func(r raw) {
-		found = found || mark != "" && marked(r.body) == mark
+	err = t.b.readSubjectFrom(ctx, sourceStream(src), subject, seqAfter(src, after)-1, func(r raw) {
+		eachPlace(src, r, after, func(r raw) bool {
+			found = found || mark != "" && marked(r.body) == mark
+			return true
+		})
 	})
 	return found, err
 }
@@ -160,14 +167,14 @@ func (t *Topics) End(ctx context.Context, src device.Source) (device.Position, e
 	if err != nil {
 		return device.Position{}, device.Wrap(device.Unavailable, "topics cannot be read now", err)
 	}
-	return device.Position{Epoch: streamEpoch(s.CachedInfo()), Seq: s.CachedInfo().State.LastSeq}, nil
+	return device.Position{Epoch: streamEpoch(s.CachedInfo()), Seq: lastAt(src, s.CachedInfo().State.LastSeq)}, nil
 }
 
 // Follow calls fn with everything a source holds after a sequence and gets
 // later, in order, until ctx ends.
 func (t *Topics) Follow(ctx context.Context, src device.Source, after uint64, fn func(device.Arrival)) error {
-	return t.b.read(ctx, sourceStream(src), after+1, nil, func(r raw) error {
-		fn(arrival(src, r))
+	return t.b.read(ctx, sourceStream(src), seqAfter(src, after), nil, func(r raw) error {
+		eachPlace(src, r, after, func(r raw) bool { fn(arrival(src, r)); return true })
 		return nil
 	})
 }
@@ -254,16 +261,16 @@ func (t *Topics) Read(ctx context.Context, src device.Source, tenant string, fil
 		}
 		end = max(end, last)
 	}
-	if end <= after {
+	if lastAt(src, end) <= after {
 		return true, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout) // the end may be removed meanwhile
 	defer cancel()
-	err = t.b.read(ctx, sourceStream(src), after+1, subjects, func(r raw) error {
+	err = t.b.read(ctx, sourceStream(src), seqAfter(src, after), subjects, func(r raw) error {
 		if r.seq > end {
 			return errCaughtUp
 		}
-		if !each(arrival(src, r)) {
+		if !eachPlace(src, r, after, func(r raw) bool { return each(arrival(src, r)) }) {
 			return errReadEnough
 		}
 		if r.seq == end {
@@ -282,15 +289,25 @@ func (t *Topics) Read(ctx context.Context, src device.Source, tenant string, fil
 
 // Get reads one message again; NotFound when it is not kept any more.
 func (t *Topics) Get(ctx context.Context, ref device.Ref) (*device.Publication, error) {
-	m, err := t.b.leaderGet(ctx, sourceStream(ref.Source), map[string]any{"seq": ref.Seq})
+	seq := seqAt(ref.Source, ref.Seq)
+	if seq == 0 {
+		return nil, device.Errorf(device.NotFound, "there is no such message")
+	}
+	m, err := t.b.leaderGet(ctx, sourceStream(ref.Source), map[string]any{"seq": seq})
 	switch {
 	case err != nil:
 		return nil, device.Wrap(device.Unavailable, "the message cannot be read now", err)
 	case m.Seq == 0:
 		return nil, device.Errorf(device.NotFound, "the message is not kept any more")
 	}
-	a := arrival(ref.Source, raw{subject: m.Subject, body: m.Data, seq: m.Seq})
-	p, err := a.Open()
+	p, err := (*device.Publication)(nil), device.Errorf(device.NotFound, "there is no such message")
+	eachPlace(ref.Source, raw{subject: m.Subject, body: m.Data, seq: m.Seq}, ref.Seq-1, func(r raw) bool {
+		if r.seq == ref.Seq {
+			a := arrival(ref.Source, r)
+			p, err = a.Open()
+		}
+		return false
+	})
 	if err != nil {
 		return nil, fmt.Errorf("pipeline: read message %d of %s: %w", ref.Seq, sourceStream(ref.Source), err)
 	}

@@ -21,7 +21,7 @@ func appendAll(t testing.TB, b *Belt, all ...*device.Publication) {
 	t.Helper()
 	errs := make(chan error, len(all))
 	for _, p := range all {
-		if err := b.Topics().Append(p, func(_ uint64, err error) { errs <- err }); err != nil {
+		if err := b.Topics().Append(p, func(err error) { errs <- err }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -66,7 +66,7 @@ func TestTopicsAreReadByFilter(t *testing.T) {
 			t.Errorf("%s: %q, want %q", filters, got, want)
 		}
 	}
-	if got := read(2, "a/#"); !slices.Equal(got, []string{"2"}) {
+	if got := read(firstAt(device.SourceTopics, 2), "a/#"); !slices.Equal(got, []string{"2"}) {
 		t.Errorf("after 2: %q", got)
 	}
 	n := 0
@@ -74,12 +74,14 @@ func TestTopicsAreReadByFilter(t *testing.T) {
 	if n != 3 || whole || err != nil {
 		t.Errorf("stopped after %d, whole %v, %v", n, whole, err)
 	}
-	got, err := topics.Get(t.Context(), device.Ref{Source: device.SourceTopics, Seq: 2})
+	got, err := topics.Get(t.Context(), device.Ref{Source: device.SourceTopics, Seq: firstAt(device.SourceTopics, 2)})
 	if err != nil || got.Topic != "a/b" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if _, err := topics.Get(t.Context(), device.Ref{Source: device.SourceTopics, Seq: 99}); device.CodeOf(err) != device.NotFound {
-		t.Errorf("message 99: %v", err)
+	for _, seq := range []uint64{0, 1, firstAt(device.SourceTopics, 2) + 1, firstAt(device.SourceTopics, 99)} {
+		if _, err := topics.Get(t.Context(), device.Ref{Source: device.SourceTopics, Seq: seq}); device.CodeOf(err) != device.NotFound {
+			t.Errorf("message %d: %v", seq, err)
+		}
 	}
 }
 
@@ -120,7 +122,7 @@ func TestFindAMark(t *testing.T) {
 		after       uint64
 		want        bool
 	}{{"a", "m", 0, true}, {"a", "m", 1, true}, {"a", "m", 2, false}, {"b", "m", 0, false}, {"a", "n", 0, false}} {
-		if got, err := topics.Find(t.Context(), device.SourceTopics, "default", c.topic, c.mark, c.after); got != c.want || err != nil {
+		if got, err := topics.Find(t.Context(), device.SourceTopics, "default", c.topic, c.mark, firstAt(device.SourceTopics, c.after)); got != c.want || err != nil {
 			t.Errorf("%+v: %v, %v", c, got, err)
 		}
 	}
@@ -138,7 +140,7 @@ func TestFindAMark(t *testing.T) {
 			t.Errorf("telemetry with key %q: %v, %v", key, got, err)
 		}
 	}
-	for src, seq := range map[device.Source]uint64{device.SourceTopics: 2, device.SourceTelemetry: 1} {
+	for src, seq := range map[device.Source]uint64{device.SourceTopics: lastAt(device.SourceTopics, 2), device.SourceTelemetry: 1} {
 		end, err := topics.End(t.Context(), src)
 		if got := topics.Known(src); got != end || end.Seq != seq || end.Epoch == 0 || err != nil {
 			t.Errorf("of source %d is known %+v, it ends at %+v, %v", src, got, end, err)
@@ -219,10 +221,10 @@ func TestFeedOfTopics(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- b.Topics().Follow(ctx, device.SourceTopics, end.Seq, func(a device.Arrival) {
-			if p, err := a.Open(); err != nil || a.Seq != last.Load()+1 || string(p.Payload) != fmt.Sprint(a.Seq) {
-				t.Errorf("message %d: %v, %v", a.Seq, p, err)
+			seq := last.Add(1)
+			if p, err := a.Open(); err != nil || a.Seq != firstAt(device.SourceTopics, seq) || string(p.Payload) != fmt.Sprint(seq) {
+				t.Errorf("message %d, %d: %v, %v", seq, a.Seq, p, err)
 			}
-			last.Store(a.Seq)
 		})
 	}()
 	var all []*device.Publication

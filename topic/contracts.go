@@ -16,7 +16,7 @@ import (
 type Log interface {
 	// Append stores p durably. done is called from another goroutine, and must
 	// not block; an error of Append means that it is not called.
-	Append(p *device.Publication, done func(seq uint64, err error)) error
+	Append(p *device.Publication, done func(error)) error
 
 	// Known is a place in a source after which everything stands that is stored from
 	// now on, unless the source is made anew. It costs nothing, and may be far behind on

@@ -10,7 +10,7 @@ import (
 func (s *Service) Publish(p *device.Publication, done func(error)) error {
 	s.metrics.published[p.QoS].Inc()
 	if p.QoS > 0 {
-		return s.log.Append(p, func(_ uint64, err error) { done(err) })
+		return s.log.Append(p, done)
 	}
 	if err := s.log.Cast(p); err != nil {
 		return err

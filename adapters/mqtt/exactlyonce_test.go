@@ -55,10 +55,10 @@ type fusedLog struct {
 	*fuse
 }
 
-func (l fusedLog) Append(p *device.Publication, done func(uint64, error)) error {
+func (l fusedLog) Append(p *device.Publication, done func(error)) error {
 	return l.write(func(told bool) error {
 		if !told {
-			done = func(uint64, error) {}
+			done = func(error) {}
 		}
 		return l.Log.Append(p, done)
 	})

@@ -298,7 +298,7 @@ type slowLog struct {
 	find   chan struct{}
 }
 
-func (l *slowLog) Append(p *device.Publication, done func(uint64, error)) error {
+func (l *slowLog) Append(p *device.Publication, done func(error)) error {
 	if l.failed.CompareAndSwap(false, true) {
 		return device.Errorf(device.Unavailable, "not now")
 	}

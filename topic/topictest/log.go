@@ -32,12 +32,12 @@ type ear struct {
 }
 
 // Append implements topic.Log.
-func (l *Log) Append(p *device.Publication, done func(uint64, error)) error {
+func (l *Log) Append(p *device.Publication, done func(error)) error {
 	if err := p.Validate(); err != nil {
 		return err
 	}
-	seq := l.Put(device.SourceTopics, p)
-	go done(seq, nil)
+	l.Put(device.SourceTopics, p)
+	go done(nil)
 	return nil
 }
 

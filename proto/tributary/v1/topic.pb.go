@@ -187,6 +187,53 @@ func (x *Publication) GetKept() uint64 {
 	return 0
 }
 
+// Publications is what stands in one place of TOPICS for several messages of one
+// publisher on one topic. A body that begins with its field is one; any other is a
+// Publication.
+type Publications struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Publications  []*Publication         `protobuf:"bytes,100,rep,name=publications,proto3" json:"publications,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Publications) Reset() {
+	*x = Publications{}
+	mi := &file_tributary_v1_topic_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Publications) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Publications) ProtoMessage() {}
+
+func (x *Publications) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_topic_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Publications.ProtoReflect.Descriptor instead.
+func (*Publications) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Publications) GetPublications() []*Publication {
+	if x != nil {
+		return x.Publications
+	}
+	return nil
+}
+
 // UserProperty is a name with a value.
 type UserProperty struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -198,7 +245,7 @@ type UserProperty struct {
 
 func (x *UserProperty) Reset() {
 	*x = UserProperty{}
-	mi := &file_tributary_v1_topic_proto_msgTypes[1]
+	mi := &file_tributary_v1_topic_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -210,7 +257,7 @@ func (x *UserProperty) String() string {
 func (*UserProperty) ProtoMessage() {}
 
 func (x *UserProperty) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_topic_proto_msgTypes[1]
+	mi := &file_tributary_v1_topic_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -223,7 +270,7 @@ func (x *UserProperty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserProperty.ProtoReflect.Descriptor instead.
 func (*UserProperty) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{1}
+	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *UserProperty) GetName() string {
@@ -252,7 +299,7 @@ type SessionKey struct {
 
 func (x *SessionKey) Reset() {
 	*x = SessionKey{}
-	mi := &file_tributary_v1_topic_proto_msgTypes[2]
+	mi := &file_tributary_v1_topic_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -264,7 +311,7 @@ func (x *SessionKey) String() string {
 func (*SessionKey) ProtoMessage() {}
 
 func (x *SessionKey) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_topic_proto_msgTypes[2]
+	mi := &file_tributary_v1_topic_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -277,7 +324,7 @@ func (x *SessionKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionKey.ProtoReflect.Descriptor instead.
 func (*SessionKey) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{2}
+	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SessionKey) GetTenant() string {
@@ -328,7 +375,7 @@ type TopicSession struct {
 
 func (x *TopicSession) Reset() {
 	*x = TopicSession{}
-	mi := &file_tributary_v1_topic_proto_msgTypes[3]
+	mi := &file_tributary_v1_topic_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -340,7 +387,7 @@ func (x *TopicSession) String() string {
 func (*TopicSession) ProtoMessage() {}
 
 func (x *TopicSession) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_topic_proto_msgTypes[3]
+	mi := &file_tributary_v1_topic_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -353,7 +400,7 @@ func (x *TopicSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicSession.ProtoReflect.Descriptor instead.
 func (*TopicSession) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{3}
+	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *TopicSession) GetKey() *SessionKey {
@@ -476,7 +523,7 @@ type TopicSubscription struct {
 
 func (x *TopicSubscription) Reset() {
 	*x = TopicSubscription{}
-	mi := &file_tributary_v1_topic_proto_msgTypes[4]
+	mi := &file_tributary_v1_topic_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -488,7 +535,7 @@ func (x *TopicSubscription) String() string {
 func (*TopicSubscription) ProtoMessage() {}
 
 func (x *TopicSubscription) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_topic_proto_msgTypes[4]
+	mi := &file_tributary_v1_topic_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -501,7 +548,7 @@ func (x *TopicSubscription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicSubscription.ProtoReflect.Descriptor instead.
 func (*TopicSubscription) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{4}
+	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *TopicSubscription) GetFilter() string {
@@ -557,7 +604,7 @@ type StreamPosition struct {
 
 func (x *StreamPosition) Reset() {
 	*x = StreamPosition{}
-	mi := &file_tributary_v1_topic_proto_msgTypes[5]
+	mi := &file_tributary_v1_topic_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -569,7 +616,7 @@ func (x *StreamPosition) String() string {
 func (*StreamPosition) ProtoMessage() {}
 
 func (x *StreamPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_topic_proto_msgTypes[5]
+	mi := &file_tributary_v1_topic_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -582,7 +629,7 @@ func (x *StreamPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamPosition.ProtoReflect.Descriptor instead.
 func (*StreamPosition) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{5}
+	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StreamPosition) GetEpoch() uint64 {
@@ -618,7 +665,7 @@ type OutgoingMessage struct {
 
 func (x *OutgoingMessage) Reset() {
 	*x = OutgoingMessage{}
-	mi := &file_tributary_v1_topic_proto_msgTypes[6]
+	mi := &file_tributary_v1_topic_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -630,7 +677,7 @@ func (x *OutgoingMessage) String() string {
 func (*OutgoingMessage) ProtoMessage() {}
 
 func (x *OutgoingMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_topic_proto_msgTypes[6]
+	mi := &file_tributary_v1_topic_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -643,7 +690,7 @@ func (x *OutgoingMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutgoingMessage.ProtoReflect.Descriptor instead.
 func (*OutgoingMessage) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{6}
+	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *OutgoingMessage) GetId() uint32 {
@@ -723,7 +770,7 @@ type TakenMessages struct {
 
 func (x *TakenMessages) Reset() {
 	*x = TakenMessages{}
-	mi := &file_tributary_v1_topic_proto_msgTypes[7]
+	mi := &file_tributary_v1_topic_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -735,7 +782,7 @@ func (x *TakenMessages) String() string {
 func (*TakenMessages) ProtoMessage() {}
 
 func (x *TakenMessages) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_topic_proto_msgTypes[7]
+	mi := &file_tributary_v1_topic_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -748,7 +795,7 @@ func (x *TakenMessages) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakenMessages.ProtoReflect.Descriptor instead.
 func (*TakenMessages) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{7}
+	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TakenMessages) GetFilter() string {
@@ -791,7 +838,7 @@ type IncomingMessage struct {
 
 func (x *IncomingMessage) Reset() {
 	*x = IncomingMessage{}
-	mi := &file_tributary_v1_topic_proto_msgTypes[8]
+	mi := &file_tributary_v1_topic_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -803,7 +850,7 @@ func (x *IncomingMessage) String() string {
 func (*IncomingMessage) ProtoMessage() {}
 
 func (x *IncomingMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_topic_proto_msgTypes[8]
+	mi := &file_tributary_v1_topic_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -816,7 +863,7 @@ func (x *IncomingMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncomingMessage.ProtoReflect.Descriptor instead.
 func (*IncomingMessage) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{8}
+	return file_tributary_v1_topic_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *IncomingMessage) GetId() uint32 {
@@ -863,7 +910,9 @@ const file_tributary_v1_topic_proto_rawDesc = "" +
 	"properties\x124\n" +
 	"\aexpires\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12*\n" +
 	"\x02at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
-	"\x04kept\x18\x0f \x01(\x04R\x04kept\"8\n" +
+	"\x04kept\x18\x0f \x01(\x04R\x04kept\"M\n" +
+	"\fPublications\x12=\n" +
+	"\fpublications\x18d \x03(\v2\x19.tributary.v1.PublicationR\fpublications\"8\n" +
 	"\fUserProperty\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"Z\n" +
@@ -932,41 +981,43 @@ func file_tributary_v1_topic_proto_rawDescGZIP() []byte {
 	return file_tributary_v1_topic_proto_rawDescData
 }
 
-var file_tributary_v1_topic_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_tributary_v1_topic_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_tributary_v1_topic_proto_goTypes = []any{
 	(*Publication)(nil),           // 0: tributary.v1.Publication
-	(*UserProperty)(nil),          // 1: tributary.v1.UserProperty
-	(*SessionKey)(nil),            // 2: tributary.v1.SessionKey
-	(*TopicSession)(nil),          // 3: tributary.v1.TopicSession
-	(*TopicSubscription)(nil),     // 4: tributary.v1.TopicSubscription
-	(*StreamPosition)(nil),        // 5: tributary.v1.StreamPosition
-	(*OutgoingMessage)(nil),       // 6: tributary.v1.OutgoingMessage
-	(*TakenMessages)(nil),         // 7: tributary.v1.TakenMessages
-	(*IncomingMessage)(nil),       // 8: tributary.v1.IncomingMessage
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*Publications)(nil),          // 1: tributary.v1.Publications
+	(*UserProperty)(nil),          // 2: tributary.v1.UserProperty
+	(*SessionKey)(nil),            // 3: tributary.v1.SessionKey
+	(*TopicSession)(nil),          // 4: tributary.v1.TopicSession
+	(*TopicSubscription)(nil),     // 5: tributary.v1.TopicSubscription
+	(*StreamPosition)(nil),        // 6: tributary.v1.StreamPosition
+	(*OutgoingMessage)(nil),       // 7: tributary.v1.OutgoingMessage
+	(*TakenMessages)(nil),         // 8: tributary.v1.TakenMessages
+	(*IncomingMessage)(nil),       // 9: tributary.v1.IncomingMessage
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
 }
 var file_tributary_v1_topic_proto_depIdxs = []int32{
-	2,  // 0: tributary.v1.Publication.sender:type_name -> tributary.v1.SessionKey
-	1,  // 1: tributary.v1.Publication.properties:type_name -> tributary.v1.UserProperty
-	9,  // 2: tributary.v1.Publication.expires:type_name -> google.protobuf.Timestamp
-	9,  // 3: tributary.v1.Publication.at:type_name -> google.protobuf.Timestamp
-	2,  // 4: tributary.v1.TopicSession.key:type_name -> tributary.v1.SessionKey
-	9,  // 5: tributary.v1.TopicSession.left:type_name -> google.protobuf.Timestamp
-	4,  // 6: tributary.v1.TopicSession.subscriptions:type_name -> tributary.v1.TopicSubscription
-	5,  // 7: tributary.v1.TopicSession.topics:type_name -> tributary.v1.StreamPosition
-	5,  // 8: tributary.v1.TopicSession.telemetry:type_name -> tributary.v1.StreamPosition
-	6,  // 9: tributary.v1.TopicSession.outgoing:type_name -> tributary.v1.OutgoingMessage
-	8,  // 10: tributary.v1.TopicSession.incoming:type_name -> tributary.v1.IncomingMessage
-	4,  // 11: tributary.v1.TopicSession.mailbox:type_name -> tributary.v1.TopicSubscription
-	0,  // 12: tributary.v1.TopicSession.will:type_name -> tributary.v1.Publication
-	9,  // 13: tributary.v1.TopicSession.will_at:type_name -> google.protobuf.Timestamp
-	7,  // 14: tributary.v1.TopicSession.taken:type_name -> tributary.v1.TakenMessages
-	5,  // 15: tributary.v1.IncomingMessage.after:type_name -> tributary.v1.StreamPosition
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	3,  // 0: tributary.v1.Publication.sender:type_name -> tributary.v1.SessionKey
+	2,  // 1: tributary.v1.Publication.properties:type_name -> tributary.v1.UserProperty
+	10, // 2: tributary.v1.Publication.expires:type_name -> google.protobuf.Timestamp
+	10, // 3: tributary.v1.Publication.at:type_name -> google.protobuf.Timestamp
+	0,  // 4: tributary.v1.Publications.publications:type_name -> tributary.v1.Publication
+	3,  // 5: tributary.v1.TopicSession.key:type_name -> tributary.v1.SessionKey
+	10, // 6: tributary.v1.TopicSession.left:type_name -> google.protobuf.Timestamp
+	5,  // 7: tributary.v1.TopicSession.subscriptions:type_name -> tributary.v1.TopicSubscription
+	6,  // 8: tributary.v1.TopicSession.topics:type_name -> tributary.v1.StreamPosition
+	6,  // 9: tributary.v1.TopicSession.telemetry:type_name -> tributary.v1.StreamPosition
+	7,  // 10: tributary.v1.TopicSession.outgoing:type_name -> tributary.v1.OutgoingMessage
+	9,  // 11: tributary.v1.TopicSession.incoming:type_name -> tributary.v1.IncomingMessage
+	5,  // 12: tributary.v1.TopicSession.mailbox:type_name -> tributary.v1.TopicSubscription
+	0,  // 13: tributary.v1.TopicSession.will:type_name -> tributary.v1.Publication
+	10, // 14: tributary.v1.TopicSession.will_at:type_name -> google.protobuf.Timestamp
+	8,  // 15: tributary.v1.TopicSession.taken:type_name -> tributary.v1.TakenMessages
+	6,  // 16: tributary.v1.IncomingMessage.after:type_name -> tributary.v1.StreamPosition
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_tributary_v1_topic_proto_init() }
@@ -980,7 +1031,7 @@ func file_tributary_v1_topic_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tributary_v1_topic_proto_rawDesc), len(file_tributary_v1_topic_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
