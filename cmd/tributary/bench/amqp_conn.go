@@ -46,7 +46,7 @@ type amqpSASL struct{ mechanism, response string }
 
 // dialAMQP opens a connection and attaches a sender to target.
 func dialAMQP(ctx context.Context, addr, name, target string, sasl amqpSASL) (*amqpConn, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	conn, err := dial(ctx, &net.Dialer{}, addr)
 	if err != nil {
 		return nil, err
 	}

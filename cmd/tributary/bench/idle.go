@@ -123,9 +123,8 @@ func idleConnections(ctx context.Context, addr string, n int) ([]net.Conn, error
 }
 
 func idleConnection(ctx context.Context, addr string, i int) (net.Conn, error) {
-	from := net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i/idleSources))}
 	name := fmt.Sprintf("idle-%d", i)
-	conn, err := (&net.Dialer{LocalAddr: &from}).DialContext(ctx, "tcp", addr)
+	conn, err := dial(ctx, from(net.IPv4(127, 0, 1, byte(1+i/idleSources))), addr)
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ type mqttConn struct {
 }
 
 func dialMQTT(ctx context.Context, addr, name string) (*mqttConn, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	conn, err := dial(ctx, &net.Dialer{}, addr)
 	if err != nil {
 		return nil, err
 	}
