@@ -18,13 +18,14 @@ import (
 
 // Server is the HTTP door, an adapters.Adapter.
 type Server struct {
-	cfg      Config
-	gate     adapters.Gate
-	metrics  *metrics
-	hub      *hub
-	listener *doorway.Door
-	http     *http.Server
-	receipts sync.Pool
+	cfg       Config
+	gate      adapters.Gate
+	metrics   *metrics
+	hub       *hub
+	listener  *doorway.Door
+	http      *http.Server
+	receipts  sync.Pool
+	webWrites sync.Pool // buffers for what a WebSocket writes
 
 	draining  chan struct{} // closed when Shutdown begins: polls answer at once
 	drainOnce sync.Once

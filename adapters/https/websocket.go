@@ -41,7 +41,8 @@ func (s *Server) upgrade(c *call, ws *WebSocket) (int, error) {
 	failed := 0
 	upgrader := websocket.Upgrader{
 		HandshakeTimeout: s.cfg.WriteTimeout, Subprotocols: []string{ws.Subprotocol},
-		CheckOrigin: func(*http.Request) bool { return true }, // mayOpen said so
+		WriteBufferPool: &s.webWrites,                             // one that writes nothing has none
+		CheckOrigin:     func(*http.Request) bool { return true }, // mayOpen said so
 		Error: func(_ http.ResponseWriter, _ *http.Request, status int, reason error) {
 			failed = s.refuse(c, &httpError{status, "websocket", reason.Error()})
 		},

@@ -15,7 +15,7 @@ type benchCmd struct {
 	Connections int           `default:"50" placeholder:"N" help:"MQTT connections."`
 	InFlight    int           `default:"20" placeholder:"N" help:"Unacknowledged messages on each MQTT connection."`
 	Rate        int           `default:"0" placeholder:"N" help:"Messages a second of all MQTT connections together; 0: as fast as acks come."`
-	Idle        int           `default:"0" placeholder:"N" help:"Instead: what N idle MQTT connections cost that wait for commands, and how fast they are made. Cases: mosquitto, mqtt-strict."`
+	Idle        int           `default:"0" placeholder:"N" help:"Instead: what N idle MQTT connections cost that wait for commands, and how fast they are made. Cases: mosquitto, mqtt-strict, over TLS mqtts-strict, over WebSocket ws-strict, over both wss-strict."`
 	Case        []string      `placeholder:"NAME" help:"Only these: mosquitto, rabbitmq, mqtt-strict, amqp-strict, http-strict, mqtt-relaxed, amqp-relaxed, http-relaxed, calls-strict, topics-strict."`
 	Profiles    string        `type:"existingdir" placeholder:"DIR" help:"Write DIR/CASE.pprof: where the server of each case spent its time."`
 }
@@ -47,7 +47,7 @@ Examples:
   tributary bench --case topics-strict --for 10s
     topics and connections beside mosquitto
   tributary bench --idle 20000
-    memory and CPU of 20,000 connections that wait`
+    memory and CPU of 20,000 connections that wait, plain, over TLS and WebSocket`
 }
 
 // Run measures.

@@ -116,7 +116,7 @@ var layers = []room{
 	},
 	{
 		path: "cmd/tributary/bench", rooms: []string{"internal/rabbitmq", "proto/tributary/v1"},
-		others: []string{amqpClient, mqttClient, grpc, "github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "golang.org/x/sync"},
+		others: []string{amqpClient, mqttClient, grpc, "github.com/gorilla/websocket", "github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "golang.org/x/sync"},
 	},
 	{
 		path:   "cmd/tributary/demo",

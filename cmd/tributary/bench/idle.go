@@ -25,10 +25,11 @@ const (
 
 // idleRow is what connections cost that wait for commands and say nothing.
 type idleRow struct {
-	name   string
-	made   float64 // connections a second, CONNACK and SUBACK included
-	memory float64 // KiB the server has resident for each
-	cpu    time.Duration
+	name       string
+	made       float64 // connections a second, CONNACK and SUBACK included
+	memory     float64 // KiB the server has resident for each
+	goroutines float64 // for each; -1: not told
+	cpu        time.Duration
 }
 
 // Idle opens o.Idle MQTT connections to each broker, each subscribed to its
@@ -39,39 +40,51 @@ func Idle(ctx context.Context, o Options) error {
 		return errors.New("the server's memory is read from /proc, which only Linux has")
 	}
 	var rows []idleRow
-	for _, name := range []string{"mosquitto", "mqtt-strict"} {
-		if !o.chosen(name) {
+	for _, c := range idleCases {
+		if !o.chosen(c.name) {
 			continue
 		}
-		fmt.Fprintf(o.Out, "%s: %d idle connections …\n", name, o.Idle)
-		row, err := measureIdle(ctx, name, o)
+		fmt.Fprintf(o.Out, "%s: %d idle connections …\n", c.name, o.Idle)
+		row, err := measureIdle(ctx, c, o)
 		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			return fmt.Errorf("%s: %w", c.name, err)
 		}
 		rows = append(rows, row)
 	}
 	fmt.Fprintf(o.Out, "\n%d MQTT 3.1.1 connections, each waiting for its commands\n\n", o.Idle)
-	const columns = "%-14s %12s %12s %14s\n"
-	fmt.Fprintf(o.Out, columns, "case", "connects/s", "KiB each", "CPU s/10,000")
+	const columns = "%-14s %12s %12s %12s %14s\n"
+	fmt.Fprintf(o.Out, columns, "case", "connects/s", "KiB each", "goroutines", "CPU s/10,000")
 	for _, r := range rows {
-		fmt.Fprintf(o.Out, columns, r.name, fmt.Sprintf("%.0f", r.made), fmt.Sprintf("%.1f", r.memory),
+		goroutines := "-"
+		if r.goroutines >= 0 {
+			goroutines = fmt.Sprintf("%.2f", r.goroutines)
+		}
+		fmt.Fprintf(o.Out, columns, r.name, fmt.Sprintf("%.0f", r.made), fmt.Sprintf("%.1f", r.memory), goroutines,
 			fmt.Sprintf("%.1f", r.cpu.Seconds()*10_000/float64(o.Idle)))
 	}
 	return nil
 }
 
-func measureIdle(ctx context.Context, name string, o Options) (row idleRow, err error) {
-	srv, err := startServer(ctx, name, o, "--max-connections", strconv.Itoa(o.Idle+1000))
+func measureIdle(ctx context.Context, c idleCase, o Options) (row idleRow, err error) {
+	more := []string{"--max-connections", strconv.Itoa(o.Idle + 1000)}
+	if c.tls {
+		more = append(more, "--"+c.door, "127.0.0.1:0")
+	}
+	srv, err := startServer(ctx, c.name, o, more...)
 	if err != nil {
 		return row, err
 	}
 	defer srv.remove()
-	before, err := srv.resident()
+	d, err := c.dialer(srv)
+	if err != nil {
+		return row, err
+	}
+	before, goroutines, err := srv.holds(ctx)
 	if err != nil {
 		return row, err
 	}
 	start := time.Now()
-	conns, err := idleConnections(ctx, srv.addresses["mqtt"], o.Idle)
+	conns, err := idleConnections(ctx, d, o.Idle)
 	defer func() {
 		for _, c := range conns {
 			c.Close()
@@ -80,17 +93,20 @@ func measureIdle(ctx context.Context, name string, o Options) (row idleRow, err 
 	if err != nil {
 		return row, fmt.Errorf("after %d connections: %w", len(conns), err)
 	}
-	row = idleRow{name: name, made: float64(o.Idle) / time.Since(start).Seconds()}
+	row = idleRow{name: c.name, made: float64(o.Idle) / time.Since(start).Seconds()}
 	select {
 	case <-time.After(idleSettle):
 	case <-ctx.Done():
 		return row, ctx.Err()
 	}
-	after, err := srv.resident()
+	after, running, err := srv.holds(ctx)
 	if err != nil {
 		return row, err
 	}
-	row.memory = float64(after-before) / float64(o.Idle)
+	row.memory, row.goroutines = float64(after-before)/float64(o.Idle), -1
+	if running > 0 {
+		row.goroutines = float64(running-goroutines) / float64(o.Idle)
+	}
 	if err := srv.stop(); err != nil {
 		return row, err
 	}
@@ -100,7 +116,7 @@ func measureIdle(ctx context.Context, name string, o Options) (row idleRow, err 
 
 // idleConnections makes n connections that wait; those made before an error are
 // answered with it.
-func idleConnections(ctx context.Context, addr string, n int) ([]net.Conn, error) {
+func idleConnections(ctx context.Context, d *idleDialer, n int) ([]net.Conn, error) {
 	var mu sync.Mutex
 	var conns []net.Conn
 	making, ctx := errgroup.WithContext(ctx)
@@ -110,7 +126,7 @@ func idleConnections(ctx context.Context, addr string, n int) ([]net.Conn, error
 			break
 		}
 		making.Go(func() error {
-			c, err := idleConnection(ctx, addr, i)
+			c, err := idleConnection(ctx, d, i)
 			if err == nil {
 				mu.Lock()
 				conns = append(conns, c)
@@ -122,9 +138,9 @@ func idleConnections(ctx context.Context, addr string, n int) ([]net.Conn, error
 	return conns, making.Wait()
 }
 
-func idleConnection(ctx context.Context, addr string, i int) (net.Conn, error) {
+func idleConnection(ctx context.Context, d *idleDialer, i int) (net.Conn, error) {
 	name := fmt.Sprintf("idle-%d", i)
-	conn, err := dial(ctx, from(net.IPv4(127, 0, 1, byte(1+i/idleSources))), addr)
+	conn, err := d.dial(ctx, i)
 	if err != nil {
 		return nil, err
 	}
@@ -144,6 +160,18 @@ func idleConnection(ctx context.Context, addr string, i int) (net.Conn, error) {
 	}
 	_ = conn.SetDeadline(time.Time{})
 	return conn, nil
+}
+
+// holds is the memory of the server's process, in KiB, and its goroutines; 0 when it tells
+// of none.
+func (s *server) holds(ctx context.Context) (memory, goroutines int, err error) {
+	if s.addresses["admin"] != "" {
+		if goroutines, err = s.metric(ctx, "go_goroutines"); err != nil {
+			return 0, 0, err
+		}
+	}
+	memory, err = s.resident()
+	return memory, goroutines, err
 }
 
 // resident is the memory the server's process holds, in KiB.

@@ -92,7 +92,7 @@ func measureConnections(ctx context.Context, servers []string, rows []topicRow, 
 	made, memory := topicRow{name: "connections made", unit: "a second"}, topicRow{name: "idle connection", unit: "KiB"}
 	for _, name := range servers {
 		fmt.Fprintf(o.Out, "%s: %d idle connections …\n", name, o.Idle)
-		r, err := measureIdle(ctx, name, o)
+		r, err := measureIdle(ctx, idleCase{name: name, door: "mqtt"}, o)
 		if err != nil {
 			return rows, fmt.Errorf("connections, %s: %w", name, err)
 		}
