@@ -83,6 +83,9 @@ func listen(name, addr string) (net.Listener, error) {
 	}
 	config := listenConfig()
 	l, err := config.Listen(context.Background(), "tcp", addr)
+	if err == nil {
+		l, err = acceptBare(l)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: cannot listen: %w", name, err)
 	}

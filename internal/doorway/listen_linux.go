@@ -15,7 +15,7 @@ const (
 
 // listenConfig has a listener probe silent connections. An accepted connection has
 // the listener's options from the start (tcp(7)), so none of them is asked for again:
-// four system calls less for each.
+// five system calls less for each.
 func listenConfig() net.ListenConfig {
 	return net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {
 		var failed error
@@ -25,6 +25,7 @@ func listenConfig() net.ListenConfig {
 				syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, keepAliveIdle),
 				syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, keepAliveIdle),
 				syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, keepAliveProbes),
+				syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1),
 			)
 		})
 		return errors.Join(err, failed)

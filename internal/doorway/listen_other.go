@@ -9,3 +9,6 @@ func listenConfig() net.ListenConfig { return net.ListenConfig{} }
 
 // makeRoom does nothing.
 func makeRoom(net.Listener, int) {}
+
+// acceptBare is the listener as it is.
+func acceptBare(l net.Listener) (net.Listener, error) { return l, nil }
