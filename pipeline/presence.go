@@ -86,34 +86,21 @@ func (p *Presence) Close(ctx context.Context) error {
 func (p *Presence) Write(ctx context.Context, events []device.PresenceEvent) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*p.b.opts.AckTimeout)
 	defer cancel()
-	if err := p.enter(ctx, events); err != nil {
+	parcels := parcelsOf(events)
+	if p.journal != nil {
+		return p.journal.around(ctx, events, parcels, func() error { return p.log(ctx, parcels) })
+	}
+	if err := p.list(ctx, p.entered(events)); err != nil {
 		return err
 	}
-	if err := p.log(ctx, events); err != nil {
+	if err := p.log(ctx, parcels); err != nil {
 		return err
-	}
-	return p.strike(ctx, events)
-}
-
-// enter puts on the list what begins with events, before they are told.
-func (p *Presence) enter(ctx context.Context, events []device.PresenceEvent) error {
-	if p.journal != nil {
-		return p.journal.enter(ctx, events)
-	}
-	return p.list(ctx, p.entered(events))
-}
-
-// strike takes off the list what ended with events, once they are told.
-func (p *Presence) strike(ctx context.Context, events []device.PresenceEvent) error {
-	if p.journal != nil {
-		return p.journal.strike(ctx, events)
 	}
 	return p.list(ctx, p.left(events))
 }
 
 // log appends events and waits until they are durable.
-func (p *Presence) log(ctx context.Context, events []device.PresenceEvent) error {
-	parcels := parcelsOf(events)
+func (p *Presence) log(ctx context.Context, parcels []parcel) error {
 	done := make(chan error, len(parcels))
 	answer := func(_ uint64, err error) { done <- err }
 	items := make([]item, len(parcels))
@@ -228,7 +215,7 @@ func lost(e *device.PresenceEvent) device.PresenceEvent {
 // them off it.
 func (p *Presence) endDead(ctx context.Context, ends []device.PresenceEvent, struck []listEntry) error {
 	p.b.log.Info("sessions of a dead node have ended", "sessions", len(ends))
-	if err := p.log(ctx, ends); err != nil {
+	if err := p.log(ctx, parcelsOf(ends)); err != nil {
 		return err
 	}
 	return p.list(ctx, struck)

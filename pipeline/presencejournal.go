@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -14,11 +13,11 @@ import (
 	"github.com/tributary-iot/tributary/device/devicepb"
 )
 
-// What a message of the journal says of the sessions in it: they are open, or were told
-// of as over.
+// The messages of the journal: a parcel of what is about to be told, or of sessions that
+// are open; and that all was told that is before.
 const (
-	journalOpen = presenceRoot + ".open"
-	journalOver = presenceRoot + ".over"
+	journalNews = presenceRoot + ".news"
+	journalTold = presenceRoot + ".told"
 )
 
 // tidyAt is how many entries more than those of two times the open sessions the journal
@@ -81,43 +80,37 @@ func (j *journal) ensure(ctx context.Context) (jetstream.StreamState, error) {
 	return info.State, nil
 }
 
-// enter writes what begins with events.
-func (j *journal) enter(ctx context.Context, events []device.PresenceEvent) error {
-	fresh := begun(events)
-	all := make([]device.PresenceEvent, len(fresh))
-	for i, e := range fresh {
-		all[i] = *e
-	}
-	_, err := j.write(ctx, journalOpen, all)
-	return err
-}
-
-// strike writes what ended with events, and counts them all.
-func (j *journal) strike(ctx context.Context, events []device.PresenceEvent) error {
-	var ended []device.PresenceEvent
-	for i := range events {
-		if !events[i].Connected {
-			ended = append(ended, device.PresenceEvent{ID: events[i].ID})
-		}
-	}
-	if _, err := j.write(ctx, journalOver, ended); err != nil {
+// around tells events, and writes what the next life needs to know of them before and after.
+func (j *journal) around(ctx context.Context, events []device.PresenceEvent, parcels []parcel, tell func() error) error {
+	if err := j.write(ctx, parcels); err != nil {
 		return err
 	}
+	if err := tell(); err != nil {
+		return err
+	}
+	ended := 0
+	for i := range events {
+		if !events[i].Connected {
+			ended++
+		}
+	}
+	if ended > 0 {
+		if _, err := j.p.b.js.Publish(ctx, journalTold, nil); err != nil {
+			return fmt.Errorf("pipeline: list sessions: %w", err)
+		}
+	}
 	j.entries += len(events)
-	j.open += len(events) - 2*len(ended)
+	j.open += len(events) - 2*ended
 	return nil
 }
 
-// write answers the sequence of the first message it wrote, 0 for none.
-func (j *journal) write(ctx context.Context, subject string, events []device.PresenceEvent) (first uint64, err error) {
-	for _, p := range parcelsOf(events) {
-		ack, err := j.p.b.js.Publish(ctx, subject, p.body)
-		if err != nil {
-			return 0, fmt.Errorf("pipeline: list sessions: %w", err)
+func (j *journal) write(ctx context.Context, parcels []parcel) error {
+	for _, p := range parcels {
+		if _, err := j.p.b.js.Publish(ctx, journalNews, p.body); err != nil {
+			return fmt.Errorf("pipeline: list sessions: %w", err)
 		}
-		first = cmp.Or(first, ack.Sequence)
 	}
-	return first, nil
+	return nil
 }
 
 // restore is Presence.Restore.
@@ -145,16 +138,26 @@ func (j *journal) restore(ctx context.Context, open func() []device.PresenceEven
 // bury tells that the sessions have ended that an earlier life of this node left open.
 func (j *journal) bury(ctx context.Context) error {
 	left := map[string]*device.PresenceEvent{}
+	var over []string // those that ended, and nothing says that this was told
 	err := j.p.b.readSubject(ctx, PresenceStream, presenceRoot+everything, func(r raw) {
+		if r.seq > j.inherited {
+			return // ours
+		}
+		if r.subject == journalTold {
+			for _, id := range over {
+				delete(left, id)
+			}
+			over = nil
+			return
+		}
 		events, err := devicepb.UnmarshalPresences(r.body)
-		if err != nil || r.seq > j.inherited {
-			return // torn; ours
+		if err != nil {
+			return // torn
 		}
 		for i := range events {
-			if e := &events[i]; r.subject == journalOver {
-				delete(left, e.ID)
-			} else {
-				left[e.ID] = e
+			e := &events[i]
+			if left[e.ID] = e; !e.Connected {
+				over = append(over, e.ID)
 			}
 		}
 	})
@@ -168,7 +171,7 @@ func (j *journal) bury(ctx context.Context) error {
 	if len(ends) > 0 {
 		j.p.b.log.Info("sessions of a dead node have ended", "sessions", len(ends))
 	}
-	if err := j.p.log(ctx, ends); err != nil {
+	if err := j.p.log(ctx, parcelsOf(ends)); err != nil {
 		return err
 	}
 	if err := j.remove(ctx, j.inherited+1); err != nil {
@@ -185,7 +188,7 @@ func (j *journal) tidy(ctx context.Context, open []device.PresenceEvent) error {
 		return fmt.Errorf("pipeline: list sessions: %w", err)
 	}
 	next := s.CachedInfo().State.LastSeq + 1
-	if _, err := j.write(ctx, journalOpen, open); err != nil {
+	if err := j.write(ctx, parcelsOf(open)); err != nil {
 		return err
 	}
 	if err := j.remove(ctx, next); err != nil {

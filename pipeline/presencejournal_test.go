@@ -71,7 +71,7 @@ func TestTheNextLifeTellsWhatThisOneLeft(t *testing.T) {
 	open5, end5 := stay(5)
 	must(t, second.Write(t.Context(), []device.PresenceEvent{open5})) // before it has looked
 	must(t, second.Restore(t.Context(), nobody))
-	want := map[string]device.Leaving{"s1": device.LeftClosed, "s2": device.LeftNodeLost, "s3": device.LeftClosed, "s4": device.LeftNodeLost, "s5": ""}
+	want := map[string]device.Leaving{"s1": device.LeftClosed, "s2": device.LeftNodeLost, "s3": device.LeftClosed, "s4": device.LeftClosed, "s5": ""}
 	reasons := func(p *Presence) map[string]device.Leaving {
 		got := map[string]device.Leaving{}
 		for id, e := range told(t, p) {

@@ -58,25 +58,17 @@ func (p *Presence) ensureList(ctx context.Context) error {
 // entered is what events are on the list before they are told: their beginnings. A
 // session that began and ended among them is entered as its end.
 func (p *Presence) entered(events []device.PresenceEvent) (entries []listEntry) {
-	for _, e := range begun(events) {
-		entries = append(entries, listEntry{presenceSubject(p.node.Info().Incarnation, e.Device, e.ID), devicepb.MarshalPresence(e)})
-	}
-	return entries
-}
-
-// begun is the beginnings among events, those that are over by the end of them as their ends.
-func begun(events []device.PresenceEvent) (all []*device.PresenceEvent) {
 	at := map[string]int{}
 	for i := range events {
 		e := &events[i]
 		if n, here := at[e.ID]; here && !e.Connected {
-			all[n] = e
+			entries[n].body = devicepb.MarshalPresence(e)
 		} else if e.Connected {
-			at[e.ID] = len(all)
-			all = append(all, e)
+			at[e.ID] = len(entries)
+			entries = append(entries, listEntry{presenceSubject(p.node.Info().Incarnation, e.Device, e.ID), devicepb.MarshalPresence(e)})
 		}
 	}
-	return all
+	return entries
 }
 
 // left is what takes those that ended with events off the list, once they are told.

@@ -14,10 +14,11 @@ type parcel struct {
 }
 
 // What is in one parcel at most. parcelBytes may be passed by one event, which is some
-// hundred bytes long.
+// eventBytes long.
 const (
 	parcelBytes  = 64 << 10
 	parcelEvents = 1000
+	eventBytes   = 160
 )
 
 // parcelsOf packs events, those of each tenant in their order.
@@ -29,7 +30,7 @@ func parcelsOf(events []device.PresenceEvent) (all []parcel) {
 		if !begun || all[n].events == parcelEvents || len(all[n].body) >= parcelBytes {
 			n = len(all)
 			open[e.Device.Tenant] = n
-			all = append(all, parcel{tenant: e.Device.Tenant})
+			all = append(all, parcel{tenant: e.Device.Tenant, body: make([]byte, 0, min((len(events)-i)*eventBytes, parcelBytes+eventBytes))})
 		}
 		all[n].body = devicepb.AppendPresence(all[n].body, e)
 		all[n].events++

@@ -18,7 +18,7 @@ import (
 type Log interface {
 	// Write makes events durable, in order: each beginning is first entered into
 	// the list of open sessions, each end then taken from it. After an error all
-	// of them are written again.
+	// of them are written again. It keeps none of them.
 	Write(ctx context.Context, events []device.PresenceEvent) error
 
 	// Restore looks after the list of open sessions: it enters them again if the list

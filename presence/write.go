@@ -25,8 +25,10 @@ func (s *Service) Run(ctx context.Context) error {
 	check := time.NewTicker(s.cfg.CheckEvery)
 	defer check.Stop()
 	s.look(ctx) // while there is little on the list but what was left there
+	var batch []device.PresenceEvent
+	var closing bool
 	for {
-		batch, closing := s.take()
+		batch, closing = s.take(batch[:0])
 		switch {
 		case len(batch) > 0:
 			next := time.Now().Add(gatherFor)
@@ -54,7 +56,8 @@ func (s *Service) look(ctx context.Context) {
 	}
 }
 
-func (s *Service) take() (batch []device.PresenceEvent, closing bool) {
+// take adds to batch what is to be written next.
+func (s *Service) take(batch []device.PresenceEvent) (_ []device.PresenceEvent, closing bool) {
 	s.mu.Lock()
 	n := min(len(s.queue), maxWrite)
 	happened := s.queue[:n:n]
@@ -64,9 +67,8 @@ func (s *Service) take() (batch []device.PresenceEvent, closing bool) {
 	}
 	closing = s.closing
 	s.mu.Unlock()
-	batch = make([]device.PresenceEvent, n)
 	for i := range happened {
-		batch[i] = happened[i].event()
+		batch = append(batch, happened[i].event())
 	}
 	return batch, closing
 }
