@@ -104,6 +104,12 @@ const decisionTime = 30 * time.Second
 // connection while the house has not decided about its QoS 2 messages: one that
 // is sent again there would be looked for, and not be found yet.
 func (s *session) awaitDecisions() {
+	s.mu.Lock()
+	undecided := s.undecided()
+	s.mu.Unlock()
+	if !undecided {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), decisionTime)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() {
@@ -113,10 +119,13 @@ func (s *session) awaitDecisions() {
 	})()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.topics != nil && s.topics.kept && s.deciding > 0 && ctx.Err() == nil {
+	for s.undecided() && ctx.Err() == nil {
 		s.awaitChange()
 	}
 }
+
+// undecided reports whether awaitDecisions has something to wait for. The lock is held.
+func (s *session) undecided() bool { return s.topics != nil && s.topics.kept && s.deciding > 0 }
 
 // released ends a QoS 2 message: its identifier may stand for another (4.3.3).
 func (s *session) released(p *packet.Ack) error {

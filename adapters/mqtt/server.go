@@ -214,6 +214,9 @@ func (s *Server) takeOver(ses *session) {
 func (s *Server) forget(ses *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, here := s.sessions[ses]; !here {
+		return
+	}
 	delete(s.sessions, ses)
 	if s.clients.Get(ses.key()) == ses {
 		s.clients.Delete(ses.key())

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"os"
 	"runtime/debug"
@@ -106,8 +108,9 @@ func (s *session) over(err error) {
 	}
 	s.open()
 	s.finish(err)
-	s.srv.cfg.Logger.Debug("connection closed", "client", s.client, s.who.ID.Log(),
-		"remote", s.conn.RemoteAddr().String(), "error", err)
+	if log := s.srv.cfg.Logger; log.Enabled(context.Background(), slog.LevelDebug) {
+		log.Debug("connection closed", "client", s.client, s.who.ID.Log(), "remote", s.conn.RemoteAddr().String(), "error", err)
+	}
 }
 
 // contain keeps a panic of ours from costing more than this connection. It is
@@ -278,7 +281,7 @@ func (s *session) finish(err error) {
 	}
 	s.sealed = true
 	s.flush()
-	unsure := s.spoke && !s.broken && !errors.Is(err, errGone)
+	unsure := s.spoke && !s.broken && !errors.Is(err, errGone) && !errors.Is(err, io.EOF)
 	s.mu.Unlock()
 	if unsure {
 		s.linger()
@@ -301,7 +304,7 @@ func (s *session) awaitAcks(ctx context.Context) {
 }
 
 // linger lets the peer read our last words: closing with unread input would
-// make the system throw them away.
+// make the system throw them away. There is none of a peer that has ended.
 func (s *session) linger() {
 	half, ok := s.conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {

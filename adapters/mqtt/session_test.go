@@ -1,7 +1,9 @@
 package mqtt_test
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net"
 	"runtime"
 	"strings"
@@ -361,6 +363,29 @@ func TestFirstAnswersLeaveTogether(t *testing.T) {
 		defer w.mu.Unlock()
 		if len(w.from) != 1 {
 			t.Errorf("CONNACK and SUBACK left in %d writes", len(w.from))
+		}
+	})
+}
+
+// TestAnEndIsNotTheLastWord: a client that has said its last and still listens hears all
+// it is owed before the connection ends, which it is told is no accident.
+func TestAnEndIsNotTheLastWord(t *testing.T) {
+	both(t, func(t *testing.T, v packet.Version) {
+		const pings = 1000
+		p := join(t, serve(t, mqtt.Config{}, &adaptertest.Gate{}), v, "dev1")
+		b, err := packet.Pingreq{}.Append(nil, v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.raw(bytes.Repeat(b, pings)...)
+		if err := p.conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		for range pings {
+			want[packet.Pingresp](p)
+		}
+		if _, err := p.next(); err != io.EOF {
+			t.Errorf("the connection ended with %v", err)
 		}
 	})
 }
