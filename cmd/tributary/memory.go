@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"math"
+	"os"
+	"runtime"
 	"runtime/debug"
 	"time"
 )
@@ -37,9 +40,25 @@ func (s *surge) over(open int, now time.Time) bool {
 	return true
 }
 
-// giveBackMemory returns to the system what letting many sessions in has left, until
-// ctx ends.
+// headroomBytes is as much as a server's heap is that has not much to do.
+const headroomBytes = 32 << 20
+
+// headroom is a block that nobody touches. The collector begins when the heap is twice
+// what it was left with, so one that is small and used much is collected all the time.
+// With the block it may grow by as much more before, and the block itself takes no memory
+// of the system's. Whoever has told the runtime what it may take is left alone.
+func headroom() []byte {
+	if os.Getenv("GOGC") != "" || debug.SetMemoryLimit(-1) != math.MaxInt64 {
+		return nil
+	}
+	return make([]byte, headroomBytes)
+}
+
+// giveBackMemory keeps the headroom, and returns to the system what letting many sessions
+// in has left, until ctx ends.
 func giveBackMemory(ctx context.Context, open func() int) error {
+	block := headroom()
+	defer runtime.KeepAlive(block)
 	looks := time.NewTicker(surgeLook)
 	defer looks.Stop()
 	var s surge

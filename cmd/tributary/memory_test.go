@@ -1,6 +1,7 @@
 package main
 
 import (
+	"runtime/debug"
 	"testing"
 	"time"
 )
@@ -26,5 +27,22 @@ func TestSurge(t *testing.T) {
 		if over := s.over(look.open, now); over != look.over {
 			t.Errorf("look %d, %d sessions: %v, want %v", i+1, look.open, over, look.over)
 		}
+	}
+}
+
+// TestHeadroom: none is taken of what the runtime was told not to pass.
+func TestHeadroom(t *testing.T) {
+	t.Setenv("GOGC", "")
+	if n := len(headroom()); n != headroomBytes {
+		t.Errorf("the headroom is %d bytes, want %d", n, headroomBytes)
+	}
+	t.Setenv("GOGC", "50")
+	if headroom() != nil {
+		t.Error("there is headroom though GOGC is set")
+	}
+	t.Setenv("GOGC", "")
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(1 << 40))
+	if headroom() != nil {
+		t.Error("there is headroom though the memory is limited")
 	}
 }
