@@ -5,6 +5,7 @@ import (
 	"math"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tributary-iot/tributary/device"
@@ -13,8 +14,75 @@ import (
 
 // MarshalPublication gives the body of p in the streams of topics.
 func MarshalPublication(p *device.Publication) []byte {
-	b, _ := proto.Marshal(publicationToProto(p)) // every string was made valid: it cannot fail
-	return b
+	return appendPublication(make([]byte, 0, publicationHint(p)), p)
+}
+
+// publicationHint is close above the encoded size, so that one allocation is enough.
+func publicationHint(p *device.Publication) int {
+	n := 96 + len(p.Tenant) + len(p.Topic) + len(p.Sender.Principal.Tenant) + len(p.Sender.Principal.Device) + len(p.Sender.Client) + len(p.Mark) +
+		len(p.Payload) + len(p.ContentType) + len(p.ResponseTopic) + len(p.Correlation)
+	for _, x := range p.Properties {
+		n += 12 + len(x.Name) + len(x.Value)
+	}
+	return n
+}
+
+// appendPublication writes p as the generated code would.
+func appendPublication(b []byte, p *device.Publication) []byte {
+	b = appendString(b, 1, p.Tenant)
+	b = appendString(b, 2, p.Topic)
+	if k := p.Sender; k != (device.SessionKey{}) {
+		var start int
+		b, start = openNested(b, 3)
+		b = appendString(b, 1, k.Principal.Tenant)
+		b = appendString(b, 2, k.Principal.Device)
+		b = appendString(b, 3, k.Client)
+		b = closeNested(b, start)
+	}
+	b = appendString(b, 4, p.Mark)
+	b = appendNumber(b, 5, uint64(uint32(p.QoS)))
+	b = appendNumber(b, 6, bit(p.Retain))
+	b = appendBytes(b, 7, p.Payload)
+	b = appendNumber(b, 8, bit(p.Text))
+	b = appendString(b, 9, p.ContentType)
+	b = appendString(b, 10, p.ResponseTopic)
+	b = appendBytes(b, 11, p.Correlation)
+	for _, x := range p.Properties {
+		var start int
+		b, start = openNested(b, 12)
+		b = appendString(b, 1, x.Name)
+		b = appendString(b, 2, x.Value)
+		b = closeNested(b, start)
+	}
+	if !p.Expires.IsZero() {
+		b = appendTime(b, 13, p.Expires)
+	}
+	if !p.At.IsZero() {
+		b = appendTime(b, 14, p.At)
+	}
+	return appendNumber(b, 15, p.Kept)
+}
+
+func appendNumber(b []byte, num protowire.Number, n uint64) []byte {
+	if n == 0 {
+		return b
+	}
+	return protowire.AppendVarint(protowire.AppendTag(b, num, protowire.VarintType), n)
+}
+
+func appendBytes[T []byte | string](b []byte, num protowire.Number, v T) []byte {
+	if len(v) == 0 {
+		return b
+	}
+	b = protowire.AppendVarint(protowire.AppendTag(b, num, protowire.BytesType), uint64(len(v)))
+	return append(b, v...)
+}
+
+func bit(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // UnmarshalPublication is the reverse of MarshalPublication.

@@ -1,9 +1,12 @@
 package devicepb
 
 import (
+	"bytes"
 	"reflect"
 	"testing"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tributary-iot/tributary/device"
 )
@@ -56,7 +59,11 @@ func FuzzUnmarshalTopic(f *testing.F) {
 	f.Add(MarshalSession(sampleSession()))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if p, err := UnmarshalPublication(b); err == nil {
-			if again, err := UnmarshalPublication(MarshalPublication(p)); err != nil || !reflect.DeepEqual(p, again) {
+			ours := MarshalPublication(p)
+			if theirs, err := proto.Marshal(publicationToProto(p)); err != nil || !bytes.Equal(ours, theirs) {
+				t.Fatalf("%+v is written as\n%x, the generated code writes\n%x (%v)", p, ours, theirs, err)
+			}
+			if again, err := UnmarshalPublication(ours); err != nil || !reflect.DeepEqual(p, again) {
 				t.Fatalf("%+v\n%+v\n%v", p, again, err)
 			}
 		}
