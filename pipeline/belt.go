@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,7 +31,8 @@ type Belt struct {
 	deadLetters                                   *deadLetters
 	node                                          *Node     // nil before Join
 	verifier                                      *verifier // nil: nobody looks at the server's settings
-	tail                                          *tail     // nil unless this process alone publishes
+	watch                                         *streamWatch
+	tail                                          *tail // nil unless this process alone publishes
 	topicNotes                                    topicNotes
 	room                                          *room
 	grouping                                      sync.Mutex // held while a group of subscribers begins or ends
@@ -48,7 +50,7 @@ func Open(ctx context.Context, o Options) (*Belt, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Belt{opts: o, log: o.Logger, metrics: newMetrics(o.Registerer)}
+	b := &Belt{opts: o, log: o.Logger, metrics: newMetrics(o.Registerer), watch: newStreamWatch()}
 	if o.Server != nil {
 		b.tail = newTail()
 	}
@@ -135,7 +137,7 @@ func (b *Belt) Healthy() error {
 	if err := b.Connected(); err != nil {
 		return err
 	}
-	if err := b.verifier.healthy(); err != nil {
+	if err := cmp.Or(b.watch.says(), b.verifier.healthy()); err != nil {
 		return fmt.Errorf("pipeline: %w", err)
 	}
 	for _, p := range []*publisher{b.telemetry, b.commands, b.events} {

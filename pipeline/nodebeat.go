@@ -12,6 +12,7 @@ import (
 // ensureNodes makes the stream of nodes and of the stores they serve. It is on
 // disk: a restart of the servers must not end every session.
 func (b *Belt) ensureNodes(ctx context.Context) error {
+	b.watch.keep(NodeStream)
 	ctx, cancel := context.WithTimeout(ctx, makingPatience)
 	defer cancel()
 	_, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{

@@ -79,6 +79,7 @@ func (b *Belt) ensureStreams(ctx context.Context) error {
 }
 
 func (b *Belt) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {
+	b.watch.keep(want.Name)
 	ctx, cancel := context.WithTimeout(ctx, makingPatience)
 	defer cancel()
 	s, err := b.js.Stream(ctx, want.Name)
@@ -145,6 +146,7 @@ func limit(n int64) int64 { return max(n, 0) }
 // ensureBucket makes a bucket that takes atomic batches. Direct reads, which may
 // be behind on a cluster, are for listings; single records are read from the leader.
 func (b *Belt) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig) error {
+	b.watch.keep("KV_" + want.Bucket)
 	ctx, cancel := context.WithTimeout(ctx, makingPatience)
 	defer cancel()
 	kv, err := b.js.KeyValue(ctx, want.Bucket)

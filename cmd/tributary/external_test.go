@@ -120,6 +120,51 @@ func TestStrictOnAnExternalServer(t *testing.T) {
 	s.stop()
 }
 
+// TestAnExternalNATSThatLostItsStreams is started again on an empty directory under a node
+// that goes on: the node says what is gone, acknowledges nothing, and ends with an error.
+// Started anew it makes the streams, and its store goes on with them.
+func TestAnExternalNATSThatLostItsStreams(t *testing.T) {
+	t.Parallel()
+	at := nats.Options{Port: nats.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), SyncAlways: true}
+	ns := runNATS(t, &at)
+	at.Port = ns.Addr().(*net.TCPAddr).Port
+	data := t.TempDir()
+	flags := []string{"--open", "--nats", ns.ClientURL(), "--store", "sqlite:" + data + "/rows.db"}
+	s := serve(t, data, flags...)
+	one := func(key string) bool {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		return sendKeyed(ctx, http.DefaultClient, s.addresses["http"], "dev1", key)
+	}
+	if !one("before") || len(s.query("dev1")) != 1 {
+		t.Fatal("nothing was stored to begin with")
+	}
+	ns.Shutdown()
+	ns.WaitForShutdown()
+	at.StoreDir = t.TempDir()
+	runNATS(t, &at)
+	eventually(t, "it says what is gone", func() bool {
+		all := s.readiness()
+		return strings.Contains(all, "are gone: ") && strings.Contains(all, "TELEMETRY")
+	})
+	if one("meanwhile") {
+		t.Error("a message was acknowledged without a stream to hold it")
+	}
+	s.cmd.Cancel() // waits until it has ended, by itself
+	if code := s.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(s.log.String(), "when this process is started anew it makes what is missing") {
+		t.Errorf("it ended with %d", code)
+	}
+	s = serve(t, data, flags...)
+	eventually(t, "it is ready", func() bool { return s.ready() == http.StatusOK })
+	if !one("after") {
+		t.Error("a message was not acknowledged")
+	}
+	if rows := s.query("dev1"); len(rows) != 2 || rows[0].Key != "before" || rows[1].Key != "after" {
+		t.Errorf("the store has %+v", rows)
+	}
+	s.stop()
+}
+
 // TestExternalNATSWithoutJetStream is refused with what is missing.
 func TestExternalNATSWithoutJetStream(t *testing.T) {
 	t.Parallel()

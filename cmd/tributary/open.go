@@ -128,6 +128,7 @@ func (h *house) openBelt(ctx context.Context) (*pipeline.Belt, error) {
 		return nil, err
 	}
 	h.add(part{name: "pipeline", run: belt.Verify, stop: belt.Close})
+	h.add(part{name: "streams", run: belt.Watch})
 	if err := h.foundStreams(ctx, belt, began); err != nil {
 		return nil, err
 	}
