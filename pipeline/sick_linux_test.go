@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tributary-iot/tributary/device/devicepb"
@@ -155,12 +154,12 @@ func TestOneSickServerOfThree(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { mount.Detach() })
-	all := clusterOf(t, 3, func(i int, o *natsserver.Options) {
-		if i > 0 {
-			o.StoreDir = filepath.Join(dir, o.ServerName)
-		}
-	})
-	b := openOn(t, Options{URL: all[0].ClientURL(), Replicas: 3, Verify: monitors(all...), AckTimeout: time.Second})
+	all := childCluster(t, t.TempDir(), filepath.Join(dir, "n1"), filepath.Join(dir, "n2"))
+	var look Verify
+	for _, c := range all {
+		look.Monitor = append(look.Monitor, c.monitor().Monitor...)
+	}
+	b := openOn(t, Options{URL: all[0].url(), Replicas: 3, Verify: look, AckTimeout: time.Second})
 	submitAll(t, b, "well", 20)
 	eventually(t, "its word is taken", func() bool { _, err := b.events.word(); return err == nil })
 

@@ -149,7 +149,7 @@ func clusterOf(t *testing.T, n int, change func(i int, o *natsserver.Options)) [
 		o := &natsserver.Options{
 			Host: "127.0.0.1", Port: -1, HTTPHost: "127.0.0.1", HTTPPort: -1, NoSigs: true, NoLog: true, ServerName: fmt.Sprintf("n%d", i),
 			JetStream: true, StoreDir: storeDir(t), JetStreamMaxStore: 4 << 30, SyncAlways: true,
-			Cluster: natsserver.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: -1}, Routes: routesTo(all, n-1),
+			Cluster: natsserver.ClusterOpts{Name: t.Name(), Host: "127.0.0.1", Port: -1}, Routes: routesTo(all, n-1), // a port may be another test's later
 		}
 		change(i, o)
 		s, err := natsserver.NewServer(o)
