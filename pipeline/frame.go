@@ -72,11 +72,13 @@ func (f *frames) join(queue []item, it *item) bool {
 	return false
 }
 
-// left notes that the n oldest items have left the queue.
-func (f *frames) left(n, remain int) {
-	f.first += uint64(n)
-	if remain == 0 {
-		clear(f.newest)
+// left notes that the oldest items have left the queue.
+func (f *frames) left(items []item) {
+	for i := range items {
+		if who := items[i].sender; who != 0 && f.newest[who] == f.first {
+			delete(f.newest, who)
+		}
+		f.first++
 	}
 }
 

@@ -17,7 +17,7 @@ type parcel struct {
 // eventBytes long.
 const (
 	parcelBytes  = 64 << 10
-	parcelEvents = 1000
+	parcelEvents = devicepb.MostPresences
 	eventBytes   = 160
 )
 
@@ -38,8 +38,7 @@ func parcelsOf(events []device.PresenceEvent) (all []parcel) {
 	return all
 }
 
-// placeOf is the position of event i of the n in a parcel. The last event of a parcel has
-// the highest number there is, so that what comes after it is the next parcel.
+// placeOf is the position of event i of the n in a parcel.
 func placeOf(epoch, seq uint64, i, n int) device.Position {
 	place := uint64(i)
 	if i == n-1 {

@@ -278,7 +278,7 @@ func (p *publisher) takeLocked(into []item, limit, room int) []item {
 		p.queue = p.queue[:rest]
 	}
 	p.count, p.bytes = p.count-count, p.bytes-bytes
-	p.frames.left(n, len(p.queue))
+	p.frames.left(into[len(into)-n:])
 	if p.space != nil {
 		close(p.space)
 		p.space = nil

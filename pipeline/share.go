@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -57,6 +56,8 @@ type shared struct {
 	here  *nats.Subscription // says that the group has a reader
 	src   device.Source
 	offer func(device.Arrival, func(device.OutcomeKind))
+
+	partly partly
 }
 
 // Detach implements adapters.Feed.
@@ -80,32 +81,12 @@ func (s *shared) give(m jetstream.Msg) bool {
 		return true
 	})
 	settle := func(kind device.OutcomeKind) { s.settle(id, kind) }
-	if len(all) > 1 {
-		settle = together(len(all), settle)
+	if len(all) == 1 {
+		s.offer(all[0], settle)
+		return true
 	}
-	for _, a := range all {
-		s.offer(a, settle)
-	}
+	s.partly.open(meta.Sequence.Stream, all, s.offer, settle)
 	return true
-}
-
-// together settles a frame when all of its messages are: one that was stored before
-// there was a group. If one is given back all come again.
-func together(n int, settle func(device.OutcomeKind)) func(device.OutcomeKind) {
-	var open, back atomic.Int64
-	open.Store(int64(n))
-	return func(kind device.OutcomeKind) {
-		if kind == device.Released || kind == device.LockExpired {
-			back.Add(1)
-		}
-		switch {
-		case open.Add(-1) > 0:
-		case back.Load() > 0:
-			settle(device.Released)
-		default:
-			settle(device.Accepted)
-		}
-	}
 }
 
 // shareConsumer finds or makes a group's consumer. Who makes one has said before
@@ -203,28 +184,41 @@ func (b *Belt) singly(ctx context.Context, src device.Source, open func() (jetst
 	}
 	b.grouping.Lock()
 	defer b.grouping.Unlock()
-	if err := b.topics.single(ctx); err != nil {
-		return nil, device.Wrap(device.Unavailable, "the group of subscribers cannot be made now", err)
+	err := b.topics.single(ctx)
+	if err != nil {
+		err = device.Wrap(device.Unavailable, "the group of subscribers cannot be made now", err)
 	}
-	return open()
+	var c jetstream.Consumer
+	if err == nil {
+		c, err = open()
+	}
+	if err != nil {
+		_ = b.frameTopics(context.WithoutCancel(ctx)) // else at the next look
+	}
+	return c, err
 }
 
 // frameTopics has messages put together in TOPICS, if no group reads it. Only a process
-// that is alone on its NATS server knows.
+// that is alone on its NATS server knows. The belt's grouping is locked, or it is Open.
 func (b *Belt) frameTopics(ctx context.Context) error {
 	if !b.alone() {
 		return nil
 	}
+	none, err := b.noGroups(ctx)
+	b.topics.frame(none)
+	return err
+}
+
+// noGroups reports whether no group reads TOPICS; false with an error.
+func (b *Belt) noGroups(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	stream, err := b.rjs.Stream(ctx, TopicStream)
 	if err != nil {
-		return err
+		return false, err
 	}
 	n, err := consumersOf(ctx, stream, shareConsumers)
-	if err != nil {
-		return err
-	}
-	b.topics.frame(n == 0)
-	return nil
+	return n == 0 && err == nil, err
 }
 
 // eachShare calls fn for every consumer a group has.

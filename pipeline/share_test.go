@@ -166,7 +166,7 @@ func TestShareLost(t *testing.T) {
 		return device.CodeOf(r.lost) == device.Unavailable && r.lost != nil
 	})
 	appendAll(t, b, publication1("a", "3"))
-	again := share(t, b, device.SourceTopics, groupG, firstAt(device.SourceTopics, 2), 10)
+	again := share(t, b, device.SourceTopics, groupG, lastAt(device.SourceTopics, 2), 10)
 	eventually(t, "the rest comes", func() bool { return slices.Equal(again.all(), []string{"3"}) })
 }
 

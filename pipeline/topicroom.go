@@ -19,6 +19,8 @@ const (
 	topicsGrain   = 16 // parts of a sixteenth
 )
 
+const lookForGroups = 240 // of the looks around, a minute's
+
 // KeepRoom keeps one tenant from pushing the messages of others out of TOPICS,
 // which they share: when it is nearly full, the oldest messages of whoever holds
 // most go, so that a tenant that holds no more than its share loses none to others.
@@ -27,7 +29,10 @@ const (
 func (t *Topics) KeepRoom(ctx context.Context, elder func() bool) error {
 	r := topicRoom{b: t.b}
 	defer r.forget()
-	for sleep(ctx, lookAround) {
+	for n := 1; sleep(ctx, lookAround); n++ {
+		if n%lookForGroups == 0 {
+			t.lookForGroups(ctx)
+		}
 		if !elder() {
 			r.forget()
 			continue
@@ -40,6 +45,17 @@ func (t *Topics) KeepRoom(ctx context.Context, elder func() bool) error {
 		cancel()
 	}
 	return nil
+}
+
+// lookForGroups notices that a group has ended by itself: with its readers, by a kill.
+func (t *Topics) lookForGroups(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	t.b.grouping.Lock()
+	defer t.b.grouping.Unlock()
+	if err := t.b.frameTopics(ctx); err != nil {
+		t.b.log.Debug("which groups read the topics cannot be seen now", "error", err)
+	}
 }
 
 type topicRoom struct {

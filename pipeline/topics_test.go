@@ -66,7 +66,7 @@ func TestTopicsAreReadByFilter(t *testing.T) {
 			t.Errorf("%s: %q, want %q", filters, got, want)
 		}
 	}
-	if got := read(firstAt(device.SourceTopics, 2), "a/#"); !slices.Equal(got, []string{"2"}) {
+	if got := read(lastAt(device.SourceTopics, 2), "a/#"); !slices.Equal(got, []string{"2"}) {
 		t.Errorf("after 2: %q", got)
 	}
 	n := 0
@@ -74,11 +74,11 @@ func TestTopicsAreReadByFilter(t *testing.T) {
 	if n != 3 || whole || err != nil {
 		t.Errorf("stopped after %d, whole %v, %v", n, whole, err)
 	}
-	got, err := topics.Get(t.Context(), device.Ref{Source: device.SourceTopics, Seq: firstAt(device.SourceTopics, 2)})
+	got, err := topics.Get(t.Context(), device.Ref{Source: device.SourceTopics, Seq: lastAt(device.SourceTopics, 2)})
 	if err != nil || got.Topic != "a/b" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	for _, seq := range []uint64{0, 1, firstAt(device.SourceTopics, 2) + 1, firstAt(device.SourceTopics, 99)} {
+	for _, seq := range []uint64{0, 1, firstAt(device.SourceTopics, 2), lastAt(device.SourceTopics, 99)} {
 		if _, err := topics.Get(t.Context(), device.Ref{Source: device.SourceTopics, Seq: seq}); device.CodeOf(err) != device.NotFound {
 			t.Errorf("message %d: %v", seq, err)
 		}
@@ -122,7 +122,7 @@ func TestFindAMark(t *testing.T) {
 		after       uint64
 		want        bool
 	}{{"a", "m", 0, true}, {"a", "m", 1, true}, {"a", "m", 2, false}, {"b", "m", 0, false}, {"a", "n", 0, false}} {
-		if got, err := topics.Find(t.Context(), device.SourceTopics, "default", c.topic, c.mark, firstAt(device.SourceTopics, c.after)); got != c.want || err != nil {
+		if got, err := topics.Find(t.Context(), device.SourceTopics, "default", c.topic, c.mark, lastAt(device.SourceTopics, c.after)); got != c.want || err != nil {
 			t.Errorf("%+v: %v, %v", c, got, err)
 		}
 	}
@@ -222,7 +222,7 @@ func TestFeedOfTopics(t *testing.T) {
 	go func() {
 		ended <- b.Topics().Follow(ctx, device.SourceTopics, end.Seq, func(a device.Arrival) {
 			seq := last.Add(1)
-			if p, err := a.Open(); err != nil || a.Seq != firstAt(device.SourceTopics, seq) || string(p.Payload) != fmt.Sprint(seq) {
+			if p, err := a.Open(); err != nil || a.Seq != lastAt(device.SourceTopics, seq) || string(p.Payload) != fmt.Sprint(seq) {
 				t.Errorf("message %d, %d: %v, %v", seq, a.Seq, p, err)
 			}
 		})

@@ -77,9 +77,11 @@ func (s *Service) untold() []device.PresenceEvent {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	events := s.beginnings()
-	for i := range s.queue {
-		if h := &s.queue[i]; h.ended != "" {
-			events = append(events, h.stay.beginning())
+	for _, waiting := range [...][]happening{s.hand, s.queue} {
+		for i := range waiting {
+			if h := &waiting[i]; h.ended != "" {
+				events = append(events, h.stay.beginning())
+			}
 		}
 	}
 	return events

@@ -51,6 +51,7 @@ type Service struct {
 	last    uint64                           // the newest's place among all there were
 	over    int                              // how many of order are
 	queue   []happening                      // not written yet
+	hand    []happening                      // being written
 	wake    chan struct{}                    // holds one: the queue has grown
 	closing bool
 	written chan struct{} // closed when Run has ended

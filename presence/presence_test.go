@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/tributary-iot/tributary/device"
 	"github.com/tributary-iot/tributary/presence"
@@ -257,4 +260,77 @@ func TestAnEndThatIsNotToldStaysOnTheList(t *testing.T) {
 	if !slices.Equal(h.log.list, []string{"stays", "leaves"}) {
 		t.Errorf("on the list are %q", h.log.list)
 	}
+}
+
+// lostLog loses the list: nothing is written until it was looked after.
+type lostLog struct {
+	log
+	lost  atomic.Bool
+	looks atomic.Int64
+}
+
+func (l *lostLog) Write(ctx context.Context, events []device.PresenceEvent) error {
+	if l.lost.Load() {
+		return errors.New("there is no list")
+	}
+	return l.log.Write(ctx, events)
+}
+
+func (l *lostLog) Restore(ctx context.Context, open func() []device.PresenceEvent) error {
+	l.looks.Add(1)
+	if l.lost.Swap(false) {
+		l.list = nil // as it was never looked after
+	}
+	return l.log.Restore(ctx, open)
+}
+
+// TestTheListIsLookedAfter where something happens all the time, and at once where it
+// is lost: what is being written waits for it. Whose end is being written is on it.
+func TestTheListIsLookedAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &lostLog{}
+		s, err := presence.New(presence.Config{Node: "here"}, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- s.Run(ctx) }()
+		for i := range 1000 { // 20 s
+			stay, err := s.Connect(session("d", fmt.Sprint(i)), func(device.Leaving) {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(20 * time.Millisecond)
+			stay.Leave(device.LeftClosed)
+		}
+		if n := l.looks.Load(); n < 9 || n > 12 {
+			t.Errorf("in 20 s of comings and goings the list was looked after %d times; every 2 s it is to be", n)
+		}
+		staying, err := s.Connect(session("d", "staying"), func(device.Leaving) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaving, err := s.Connect(session("e", "leaving"), func(device.Leaving) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		l.lost.Store(true)
+		leaving.Leave(device.LeftClosed)
+		time.Sleep(time.Second)
+		l.mu.Lock()
+		last := l.events[len(l.events)-1]
+		list := slices.Clone(l.list)
+		l.mu.Unlock()
+		if last.Client != "leaving" || last.Connected || l.lost.Load() {
+			t.Errorf("a second after the list was lost the last that is told is %+v", last)
+		}
+		if slices.Sort(list); !slices.Equal(list, []string{"leaving", "staying"}) {
+			t.Errorf("the list made anew has %q", list)
+		}
+		staying.Leave(device.LeftClosed)
+		cancel()
+		<-ran
+	})
 }

@@ -35,6 +35,11 @@ func (s *Service) Run(ctx context.Context) error {
 			if !s.write(ctx, batch) || len(batch) < maxWrite && !pause(ctx, time.Until(next)) {
 				return nil
 			}
+			select {
+			case <-check.C: // also where something happens all the time
+				s.look(ctx)
+			default:
+			}
 			continue
 		case closing:
 			return nil
@@ -61,7 +66,7 @@ func (s *Service) take(batch []device.PresenceEvent) (_ []device.PresenceEvent, 
 	s.mu.Lock()
 	n := min(len(s.queue), maxWrite)
 	happened := s.queue[:n:n]
-	s.queue = s.queue[n:]
+	s.hand, s.queue = happened, s.queue[n:]
 	if len(s.queue) == 0 && n > 0 {
 		s.queue = make([]happening, 0, n) // as much may come again
 	}
@@ -73,11 +78,15 @@ func (s *Service) take(batch []device.PresenceEvent) (_ []device.PresenceEvent, 
 	return batch, closing
 }
 
-// write repeats until the events are written; false when ctx ended first.
+// write repeats until the events are written; false when ctx ended first. What it fails
+// for may be the list itself, which is there again once it was looked after.
 func (s *Service) write(ctx context.Context, batch []device.PresenceEvent) bool {
 	for {
 		err := s.log.Write(ctx, batch)
 		if err == nil {
+			s.mu.Lock()
+			s.hand = nil
+			s.mu.Unlock()
 			s.metrics.events.Add(float64(len(batch)))
 			return true
 		}
@@ -89,6 +98,7 @@ func (s *Service) write(ctx context.Context, batch []device.PresenceEvent) bool 
 		if !pause(ctx, s.cfg.RetryAfter) {
 			return false
 		}
+		s.look(ctx)
 	}
 }
 

@@ -308,7 +308,11 @@ func (m *member) Read(ctx context.Context, ref device.Ref) (*device.Publication,
 	if ref.Seq == 0 {
 		return nil, device.Errorf(device.NotFound, "the message was lost with its stream")
 	}
-	return m.s.log.Get(ctx, ref)
+	p, err := m.s.log.Get(ctx, ref)
+	if err == nil && p.Tenant != m.tenant.name { // a place as somebody else counts
+		return nil, device.Errorf(device.NotFound, "the message is another tenant's")
+	}
+	return p, err
 }
 
 // Mark implements adapters.Member.

@@ -341,3 +341,19 @@ func FuzzTree(f *testing.F) {
 		}
 	})
 }
+
+// TestAPlaceOfAnotherTenant, as a record names one that counts places otherwise, is read by
+// nobody.
+func TestAPlaceOfAnotherTenant(t *testing.T) {
+	s, log := serve(t, Config{})
+	theirs := text("t", 1, "secret")
+	theirs.Tenant = "other"
+	mine, other := log.Put(device.SourceTopics, text("t", 1, "mine")), log.Put(device.SourceTopics, theirs)
+	r := join(t, s, "r")
+	if p, err := r.Read(t.Context(), device.Ref{Source: device.SourceTopics, Seq: mine}); err != nil || string(p.Payload) != "mine" {
+		t.Errorf("its own: %+v, %v", p, err)
+	}
+	if p, err := r.Read(t.Context(), device.Ref{Source: device.SourceTopics, Seq: other}); device.CodeOf(err) != device.NotFound {
+		t.Errorf("another's: %+v, %v", p, err)
+	}
+}

@@ -66,3 +66,13 @@ func FuzzUnmarshalPresence(f *testing.F) {
 		}
 	})
 }
+
+// TestPresencesAreBounded before anything is made of them.
+func TestPresencesAreBounded(t *testing.T) {
+	for n, want := range map[int]bool{0: true, devicepb.MostPresences: true, devicepb.MostPresences + 1: false, 1 << 19: false} {
+		all, err := devicepb.UnmarshalPresences(bytes.Repeat([]byte{0x0a, 0}, n))
+		if (err == nil) != want || want && len(all) != n {
+			t.Errorf("%d events: %d are read, %v", n, len(all), err)
+		}
+	}
+}

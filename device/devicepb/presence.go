@@ -45,9 +45,20 @@ func AppendPresence(b []byte, e *device.PresenceEvent) []byte {
 	return closeNested(b, start)
 }
 
+// MostPresences is how many events there are in one PresenceEvents at most.
+const MostPresences = 1000
+
 // UnmarshalPresences reads what AppendPresence wrote, in its order. It answers an error
 // of code Undecodable for bytes that are no presence events.
 func UnmarshalPresences(b []byte) ([]device.PresenceEvent, error) {
+	n := 0
+	for rest := b; len(rest) > 0; n++ {
+		_, _, size := protowire.ConsumeField(rest)
+		if size < 0 || n == MostPresences {
+			return nil, device.Errorf(device.Undecodable, "not presence events, or more than %d", MostPresences)
+		}
+		rest = rest[size:]
+	}
 	var in pb.PresenceEvents
 	if err := proto.Unmarshal(b, &in); err != nil {
 		return nil, device.Wrap(device.Undecodable, "not presence events", err)
