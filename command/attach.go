@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/tributary-iot/tributary/adapters"
 	"github.com/tributary-iot/tributary/device"
@@ -21,6 +22,7 @@ type session struct {
 	// These belong to the actor.
 	epoch     device.Epoch   // zero: does not hold the lease
 	elsewhere bool           // another node has a newer one
+	since     int64          // when it was attached: Unix time, in nanoseconds
 	life      string         // the incarnation of this node that took the lease
 	credit    int            // deliveries asked for and not made
 	held      map[string]int // deliveries made and not settled: command id to attempt; nil until the first
@@ -36,7 +38,7 @@ func (s *Service) Attach(ctx context.Context, who device.Session, offer func(dev
 	if err := who.Device.Validate(); err != nil {
 		return nil, err
 	}
-	t := &session{s: s, who: who, offer: offer, lost: lost}
+	t := &session{s: s, who: who, offer: offer, lost: lost, since: time.Now().UnixNano()}
 	s.mu.Lock()
 	stopping := s.stopping
 	s.mu.Unlock()

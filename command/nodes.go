@@ -1,6 +1,7 @@
 package command
 
 import (
+	"time"
 	"unique"
 
 	"github.com/tributary-iot/tributary/device"
@@ -76,7 +77,7 @@ func (a *actor) yield(epoch device.Epoch, to rival) {
 	for _, t := range a.stack {
 		t.displace()
 		t.elsewhere = true
-		a.s.cfg.Moved(t.who)
+		a.s.cfg.Moved(t.who, time.Unix(0, t.since))
 	}
 }
 

@@ -25,8 +25,9 @@ type Config struct {
 	Acting func() (incarnation string, err error)
 
 	// Moved is called with a session that may no longer act because the device's
-	// lease was taken on another node. It must not block. Nil: nobody asks.
-	Moved func(device.Session)
+	// lease was taken on another node, and with when it was attached: one of the same
+	// name that began later is newer. It must not block. Nil: nobody asks.
+	Moved func(who device.Session, attached time.Time)
 
 	// Alone says that no other node stores commands or transitions: what this one
 	// has stored and read is all there is, and a device comes without its part of the
@@ -78,7 +79,7 @@ func (c Config) withDefaults() Config {
 		c.Acting = func() (string, error) { return "", nil }
 	}
 	if c.Moved == nil {
-		c.Moved = func(device.Session) {}
+		c.Moved = func(device.Session, time.Time) {}
 	}
 	return c
 }

@@ -179,15 +179,18 @@ func (s *Service) EndAll(why device.Leaving) {
 }
 
 // Moved ends the sessions of this node that are the one whose lease was taken
-// on another. One behind a gateway stays: its connection is the gateway's.
-func (s *Service) Moved(who device.Session) {
+// on another. One that began after that was attached is newer, and stays. So does one
+// behind a gateway: its connection is the gateway's.
+func (s *Service) Moved(who device.Session, attached time.Time) {
 	if who.Via != "" {
 		return
 	}
 	var old []*Stay
 	s.mu.Lock()
 	for t := s.open.Get(who); t != nil; t = t.older {
-		old = append(old, t)
+		if t.since <= attached.UnixNano() {
+			old = append(old, t)
+		}
 	}
 	s.mu.Unlock()
 	s.expel(device.LeftTakenOver, old)

@@ -166,9 +166,11 @@ func TestTakenOverElsewhere(t *testing.T) {
 	h.enter("new", who)
 	h.Heard(theirs, true)
 	h.here(2, map[string]device.Leaving{"old": device.LeftTakenOver})
-	h.Moved(session("dev1", "another"))
+	h.Moved(session("dev1", "another"), time.Now())
 	h.here(2, map[string]device.Leaving{"old": device.LeftTakenOver})
-	h.Moved(who)
+	h.Moved(who, time.Unix(0, ours.Since.UnixNano())) // "new" began after the one that lost its lease was attached
+	h.here(2, map[string]device.Leaving{"old": device.LeftTakenOver})
+	h.Moved(who, time.Now())
 	h.here(2, map[string]device.Leaving{"old": device.LeftTakenOver, "new": device.LeftTakenOver})
 }
 

@@ -346,6 +346,8 @@ func TestWills(t *testing.T) {
 		if n := len(watch.wait(t, told)); n != told {
 			t.Errorf("%s: %d wills", what, n)
 		}
+		// Who comes back before it is written down that the will was published, publishes it again.
+		h.until("the record says so", func() bool { r := h.records.Get(clientKey); return r == nil || r.Will == nil })
 	}
 	h.join(a, withWill(0)).Leave(0, false)
 	more("lost")
