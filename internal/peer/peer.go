@@ -67,10 +67,16 @@ func Script(name string) string {
 	return filepath.Join(filepath.Dir(file), name)
 }
 
+// Kernel says that the system's kernel lacks what a test needs.
+func Kernel(t testing.TB, what string) {
+	t.Helper()
+	missing(t, "a kernel with "+what)
+}
+
 func missing(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv(RequireEnv) == "1" {
-		t.Fatalf("%s is not on this machine, and %s=1 wants every peer: .ci/run installs them", what, RequireEnv)
+		t.Fatalf("%s is not on this machine, and %s=1 wants every peer: .ci/run installs those that can be", what, RequireEnv)
 	}
 	t.Skipf("%s is not on this machine", what)
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/tributary-iot/tributary/internal/peer"
 )
 
 // localPortRange is IP_LOCAL_PORT_RANGE of ip(7), since Linux 6.3: from which ports one
@@ -37,7 +39,7 @@ func TestPortsAreFreeForOtherServers(t *testing.T) {
 	first, second := listen(t), listen(t)
 	err := connect(first)
 	if errors.Is(err, syscall.ENOPROTOOPT) {
-		t.Skip("this kernel cannot be told from which ports to choose")
+		peer.Kernel(t, "IP_LOCAL_PORT_RANGE (Linux 6.3)")
 	}
 	n := 0
 	for ; err == nil; n++ {
